@@ -48,7 +48,7 @@ def rewrite(text: str, results: Path = RESULTS) -> str:
     def renew(match: re.Match[str]) -> str:
         path = results / f"{match['name']}.json"
         if not path.is_file():
-            raise SystemExit(f"README.md wants benchmark {match['name']!r}, which has no {path.name}.")
+            raise SystemExit(f"README.md wants the benchmark {match['name']!r}: no {path.name}.")
         record = json.loads(path.read_text(encoding="utf-8"))
         return match["start"] + table(record) + match["end"]
 

@@ -21,7 +21,11 @@ def execute(path: Path) -> None:
     notebook = jupytext.read(path)
     resources = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(
-        notebook, timeout=CELL_TIMEOUT, kernel_name="python3", resources=resources
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_name="python3",
+        resources=resources,
+        extra_arguments=["--log-level=ERROR"],
     )
     client.execute()
 

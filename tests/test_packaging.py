@@ -1,4 +1,4 @@
-"""What the package as a whole promises: public JAX only, light imports, one version, small files."""
+"""What the whole package promises: public JAX only, light imports, one version, small files."""
 
 import ast
 import configparser
