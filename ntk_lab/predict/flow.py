@@ -1,0 +1,200 @@
+"""Gradient flow: training at an infinitesimal learning rate."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ntk_lab.predict.inputs import KernelLike, Which, read_non_negative
+from ntk_lab.predict.modes import Modes, evolve, prepare
+from ntk_lab.predict.result import Prediction
+from ntk_lab.solve import Diagnostics
+
+_GONE = 1000.0  # exp(-1000) is zero in float32 and float64
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GradientFlow:
+    """Predictions at any time of gradient flow; made by `gradient_flow`."""
+
+    modes: Modes
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """Spectrum of the training kernel: condition number, rank, extreme eigenvalues, ridge."""
+        return self.modes.spectrum.diagnostics
+
+    @property
+    def time_scales(self) -> jax.Array:
+        """Time ``n / eigenvalue`` each mode takes to shrink its error by ``e``, slowest first.
+
+        Infinite for modes below the rank threshold. Shape ``(n,)``, or ``(n * outputs,)`` for a
+        kernel with output axes.
+        """
+        return self.modes.time_scales
+
+    def at(self, t: ArrayLike) -> Prediction:
+        """Prediction at time ``t = learning_rate * steps``.
+
+        Parameters
+        ----------
+        t
+            One time or an array of times, each a real number >= 0 or infinity.
+
+        Returns
+        -------
+        Prediction
+            With the axes of ``t`` first. Works under ``jit``, ``vmap`` and ``grad``. Cost for
+            each time: O(n (n + n_test) outputs) for means; covariances add O(n^3 + n_test n^2 +
+            n_test^2 n) time, and O(n^2 + n_test^2) memory.
+
+        Raises
+        ------
+        InputError
+            If a time is negative or NaN.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ntk_lab.predict import gradient_flow
+        >>> flow = gradient_flow(np.eye(2), np.ones((2, 1)))
+        >>> print(flow.at(2 * np.log(2)).train.mean.round(3).T, flow.at(np.inf).train.mean.T)
+        [[0.5 0.5]] [[1. 1.]]
+        """
+        t = read_non_negative("t", t, self.modes.error.dtype)
+        predict = partial(_flow, self.modes)
+        for _ in range(t.ndim):
+            predict = jax.vmap(predict)
+        return predict(t)
+
+
+@jax.jit
+def _flow(modes: Modes, t: jax.Array) -> Prediction:
+    # Both bounds keep derivatives finite at t = inf.
+    t = jnp.minimum(t, jnp.finfo(t.dtype).max)
+    exponent = jnp.minimum(t * modes.rates, _GONE)
+    return evolve(modes, jnp.exp(-exponent), -jnp.expm1(-exponent) / modes.rates)
+
+
+def gradient_flow(
+    kernel_train_train: KernelLike,
+    y_train: ArrayLike,
+    kernel_test_train: KernelLike | None = None,
+    kernel_test_test: KernelLike | None = None,
+    *,
+    f0_train: ArrayLike | None = None,
+    f0_test: ArrayLike | None = None,
+    ridge: ArrayLike = 0.0,
+    which: Which = "ntk",
+) -> GradientFlow:
+    r"""What gradient flow on squared error does to a network in the kernel regime.
+
+    On the loss ``L = 1/(2n) sum_i |f(x_i) - y_i|^2`` the outputs obey
+    ``df/dt = -(1/n) Theta (f - y)``, so with ``K = Theta + ridge * I`` on the training set::
+
+        f_train(t) = f0_train + (I - exp(-t K / n)) (y - f0_train)
+        f_test(t)  = f0_test + Theta_test,train K^-1 (I - exp(-t K / n)) (y - f0_train)
+
+    Over random initializations ``f0`` is a Gaussian process with mean zero and covariance
+    ``nngp``, and ``f(t)``, linear in ``f0``, is Gaussian too. Its mean is the above with
+    ``f0 = 0``; its covariances, with ``A = Theta_test,train K^-1 (I - exp(-t K / n))``, are::
+
+        train: exp(-t K / n) nngp exp(-t K / n)
+        test:  nngp_test,test + A nngp A^T - A nngp_train,test - (A nngp_train,test)^T
+
+    Parameters
+    ----------
+    kernel_train_train
+        Kernel of the n training inputs with themselves. Either an array, the NTK, for given
+        initial outputs (mean only): shape ``(n, n)``, shared by all outputs, or
+        ``(n, n, outputs, outputs)``, such as a finite network's NTK. Or a
+        `ntk_lab.kernel.Kernel`, for mean and covariance over random initializations (mean only
+        if ``f0`` is given). Its dtype, float32 or float64, is that of the whole computation.
+    y_train
+        Targets, shape ``(n, outputs)``.
+    kernel_test_train
+        The same kind of kernel of (test, train), shape ``(n_test, n)`` or with output axes.
+        Without it only the training set is predicted.
+    kernel_test_test
+        The same kind of kernel of the test inputs, shape ``(n_test, n_test)`` or with output
+        axes. Only the covariance on the test set needs it, and is None without it.
+    f0_train, f0_test
+        Outputs of the network before training, shapes ``(n, outputs)``, ``(n_test, outputs)``.
+        Default: zero for arrays, random for Kernels.
+    ridge
+        Number >= 0 added to the diagonal of the training kernel.
+    which
+        For Kernels: the kernel that drives training. "ntk": all layers train. "nngp": only the
+        last layer does, and the initial outputs on the training set are taken to have covariance
+        ``nngp + ridge * I``; at ``t = inf`` the test set then has the moments of the posterior
+        of the Gaussian process with noise variance ``ridge``.
+
+    Returns
+    -------
+    GradientFlow
+        Has ``.at(t)``, ``.time_scales`` and ``.diagnostics``, and is a pytree.
+
+    Raises
+    ------
+    InputError
+        If a shape, kind or value of an argument does not fit; the message says which.
+    NumericalError
+        If the training kernel is not symmetric, or not positive semi-definite.
+
+    Notes
+    -----
+    *Ridge.* ``ridge`` acts like one more parameter for each training example, with squared
+    gradient ``ridge``, that test examples do not have: ``f_train`` includes it and reaches
+    ``y``. For the regularized fit on the training set (of training with the penalty
+    ``ridge / (2n) |theta - theta_0|^2``), pass the training set as test set too.
+
+    *Rank.* Modes with an eigenvalue below the rank threshold (``.diagnostics.threshold``) are
+    never learnt: their error stays that of ``f0``, at ``t = inf`` too.
+
+    *From neural-tangents.* Its loss averages over the C outputs too, so its time ``t`` and
+    learning rate are ours at ``t = learning_rate * t_nt / C``. Its ``diag_reg`` is our ``ridge``
+    with ``diag_reg_absolute_scale=True``; otherwise (its default)
+    ``ridge = diag_reg * trace(Theta) / n``.
+
+    *Accuracy.* Training-set values are accurate to a few eps times ``1 + t * lambda_max / n``
+    at worst, test-set values to eps times the condition number of ``K`` at late times.
+
+    *Cost.* One eigendecomposition, O(n^3) time and O(n^2) memory ((n outputs)^2 for a kernel
+    with output axes); see `GradientFlow.at` for each time. If only means are of interest, pass
+    ``kernel.ntk`` rather than ``kernel``: covariances cost far more than means.
+
+    *Derivatives* with respect to ``y_train``, ``f0`` and ``t`` always exist; with respect to
+    the kernel where its eigenvalues are distinct.
+
+    References
+    ----------
+    .. [1] Lee et al. 2019, arXiv:1902.06720, equations 13 to 16.
+    .. [2] Jacot et al. 2018, arXiv:1806.07572.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ntk_lab.predict import gradient_flow
+    >>> kernel = np.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> y = np.array([[1.0], [-1.0]])
+    >>> flow = gradient_flow(kernel, y, kernel_test_train=np.array([[1.5, 1.0]]))
+    >>> print(np.asarray(flow.time_scales).round(3))
+    [2.    0.667]
+    >>> print(np.asarray(flow.at([0.0, 2.0, np.inf]).test.mean[:, 0, 0]).round(3))
+    [0.    0.316 0.5  ]
+    """
+    return GradientFlow(
+        prepare(
+            kernel_train_train,
+            y_train,
+            kernel_test_train,
+            kernel_test_test,
+            f0_train=f0_train,
+            f0_test=f0_test,
+            ridge=ridge,
+            which=which,
+        )
+    )
