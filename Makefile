@@ -98,7 +98,7 @@ $(LOCKED): $(LOCKS)
 	@lock=$$($(PYTHON) -c 'import sys; print("locks/jax-0.10.txt" if sys.version_info < (3, 12) else "locks/jax-0.12.txt")'); \
 	echo "== Building $(VENV): $$($(PYTHON) --version), $$lock"; \
 	$(PYTHON) -m venv --clear $(VENV) && \
-	echo "== Installing the locked packages (about 450 MB to download on the first time)" && \
+	echo "== Installing the locked packages (about 280 MB to download the first time)" && \
 	$(PIP) -r "$$lock" && $(PIP) --no-deps -r locks/neural-tangents.txt
 	@touch $@
 
