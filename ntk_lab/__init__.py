@@ -1,0 +1,8 @@
+"""Neural tangent kernels beside the networks they claim to describe."""
+
+from importlib.metadata import version as _version
+
+from ntk_lab import kernel as kernel
+from ntk_lab import nn as nn
+
+__version__ = _version("ntk_lab")

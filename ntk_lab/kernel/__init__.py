@@ -1,0 +1,23 @@
+"""Kernel states, duals of activations, and the evaluation of infinite-width kernels."""
+
+from ntk_lab.kernel.covariance import Covariance as Covariance
+from ntk_lab.kernel.evaluate import check_inputs as check_inputs
+from ntk_lab.kernel.evaluate import evaluate as evaluate
+from ntk_lab.kernel.result import Kernel as Kernel
+from ntk_lab.kernel.state import Features as Features
+from ntk_lab.kernel.state import Gaussian as Gaussian
+from ntk_lab.kernel.state import Inputs as Inputs
+from ntk_lab.kernel.state import State as State
+from ntk_lab.kernel.state import moments as moments
+
+__all__ = [
+    "Covariance",
+    "Features",
+    "Gaussian",
+    "Inputs",
+    "Kernel",
+    "State",
+    "check_inputs",
+    "evaluate",
+    "moments",
+]

@@ -1,0 +1,118 @@
+"""Functions of the angle between two inputs, accurate at every angle and finite to differentiate.
+
+``theta`` is the angle of the correlation ``rho = cov / sqrt(var1 var2)``. Its value is taken from
+the gap (see ``ntk_lab.kernel.covariance``); derivatives are taken with respect to the
+covariances. Where an input is zero the angle is pi/2 and its derivative zero; at coincident and
+antipodal inputs, where ``theta`` has a kink, the derivative along the kink is zero.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntk_lab.kernel.covariance import Covariance
+
+
+def angle(k: Covariance) -> jax.Array:
+    """Angle in ``[0, pi]``, shape ``(n1, n2)``, to within rounding; no derivative.
+
+    From the half angle to the nearer of 0 and pi: ``sin^2(theta/2) = gap / (2 norm)`` is known to
+    full relative precision and at most 1/2, where a short polynomial gives the arcsine.
+    """
+    half = _half_square(k)
+    nearer = 2 * jnp.sqrt(half) * _arcsine_ratio(half)
+    return jnp.where(jax.lax.stop_gradient(k.cov) < 0, jnp.pi - nearer, nearer)
+
+
+def _half_square(k: Covariance) -> jax.Array:
+    """``gap / (2 norm)``, in [0, 1/2]; 1/2 (a right angle) where an input is zero."""
+    norm = k.norm
+    return jnp.where(norm > 0, jnp.minimum(k.gap / jnp.where(norm > 0, 2 * norm, 1), 0.5), 0.5)
+
+
+def _arcsine_ratio(half: jax.Array) -> jax.Array:
+    """``asin(sqrt(h)) / sqrt(h)`` for h in [0, 1/2], to within rounding."""
+    coefficients = _ARCSINE[jnp.finfo(half.dtype).bits]
+    total = jnp.full_like(half, coefficients[-1])
+    for c in coefficients[-2::-1]:
+        total = total * half + c
+    return total
+
+
+def _arcsine_polynomial(degree: int) -> list[float]:
+    """Power-series coefficients in ``h`` of the Chebyshev interpolant on [0, 1/2]."""
+    nodes = 0.25 + 0.25 * np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
+    values = np.arcsin(np.sqrt(nodes)) / np.sqrt(nodes)
+    fit = np.polynomial.Chebyshev.fit(nodes, values, degree, domain=[0, 0.5])
+    return [float(c) for c in fit.convert(kind=np.polynomial.Polynomial).coef]
+
+
+_ARCSINE = {32: _arcsine_polynomial(9), 64: _arcsine_polynomial(21)}
+
+
+@jax.custom_jvp
+def sine(k: Covariance) -> jax.Array:
+    """``sin(theta)``."""
+    half = _half_square(k)
+    return 2 * jnp.sqrt(half * (1 - half))
+
+
+@sine.defjvp
+def _sine_jvp(primals, tangents):
+    (k,), (dk,) = primals, tangents
+    value = sine(k)
+    return value, -_divide(_correlation(k) * _correlation_tangent(k, dk), value)
+
+
+@jax.custom_jvp
+def half_plane(k: Covariance) -> jax.Array:
+    """``(pi - theta) / (2 pi)``: the probability that both variables are positive."""
+    return (jnp.pi - angle(k)) / (2 * jnp.pi)
+
+
+@half_plane.defjvp
+def _half_plane_jvp(primals, tangents):
+    (k,), (dk,) = primals, tangents
+    return half_plane(k), _divide(_correlation_tangent(k, dk), 2 * jnp.pi * sine(k))
+
+
+@jax.custom_jvp
+def rectified_product(k: Covariance) -> jax.Array:
+    """``E[max(u, 0) max(v, 0)]``: the arc-cosine kernel of order one (arXiv:1112.3712)."""
+    return (k.norm * sine(k) + (jnp.pi - angle(k)) * k.cov) / (2 * jnp.pi)
+
+
+@rectified_product.defjvp
+def _rectified_product_jvp(primals, tangents):
+    (k,), (dk,) = primals, tangents
+    root1, root2 = _safe_sqrt(k.var1)[:, None], _safe_sqrt(k.var2)[None, :]
+    ratio = _divide(root2, root1) * dk.var1[:, None] + _divide(root1, root2) * dk.var2[None, :]
+    tangent = half_plane(k) * dk.cov + sine(k) / (4 * jnp.pi) * ratio
+    return rectified_product(k), tangent
+
+
+def rectified_gap(k: Covariance) -> jax.Array:
+    """The gap after rectification: ``(norm/2) (1 - E[..] / E[..]_max)``; no derivative."""
+    cov, norm = jax.lax.stop_gradient(k.cov), k.norm
+    below = jnp.where(cov >= 0, k.gap, norm - cov)  # norm (1 - cos theta)
+    lost = (norm * sine(k) - angle(k) * cov) / jnp.pi
+    return jax.lax.stop_gradient(jnp.maximum(below - lost, 0) / 2)
+
+
+def _correlation(k: Covariance) -> jax.Array:
+    return _divide(k.cov, _safe_sqrt(k.var1)[:, None] * _safe_sqrt(k.var2)[None, :])
+
+
+def _correlation_tangent(k: Covariance, dk: Covariance) -> jax.Array:
+    norm = _safe_sqrt(k.var1)[:, None] * _safe_sqrt(k.var2)[None, :]
+    relative = _divide(dk.var1, k.var1)[:, None] + _divide(dk.var2, k.var2)[None, :]
+    return _divide(dk.cov, norm) - _correlation(k) / 2 * relative
+
+
+def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
+    """``a / b``, and zero with zero derivative where ``b`` is zero."""
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
+
+
+def _safe_sqrt(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)

@@ -1,0 +1,108 @@
+"""Covariances between two batches, with the angle between any two inputs kept to full precision.
+
+The kernels of kinked activations depend on the angle between inputs, which ``arccos`` of a
+correlation near one loses half of the digits of. Beside each covariance ``k12`` travels therefore
+the *gap* ``sqrt(k11 k22) - |k12|``, updated by rules without cancellation. It is how far two
+inputs are from being colinear, is exactly zero on a diagonal, and carries no derivative:
+gradients flow through ``k11, k22, k12`` alone, by the rules in ``ntk_lab.kernel.arccosine``.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Covariance:
+    """Covariance of one process at two batches of inputs.
+
+    Attributes
+    ----------
+    var1, var2
+        Variances ``k(x1, x1)`` of shape ``(n1,)`` and ``k(x2, x2)`` of shape ``(n2,)``.
+    cov
+        ``k(x1, x2)``, shape ``(n1, n2)``.
+    gap
+        ``sqrt(var1 var2) - |cov| >= 0``, shape ``(n1, n2)``; never differentiated.
+    """
+
+    var1: jax.Array
+    var2: jax.Array
+    cov: jax.Array
+    gap: jax.Array
+
+    @classmethod
+    def without_gap(cls, var1: jax.Array, var2: jax.Array, cov: jax.Array) -> "Covariance":
+        """Form the gap by subtraction: for smooth rules, which need no more."""
+        gap = jax.lax.stop_gradient(_norm(var1, var2) - jnp.abs(cov))
+        return cls(var1, var2, cov, jnp.maximum(gap, 0))
+
+    @property
+    def norm(self) -> jax.Array:
+        """``sqrt(var1 var2)``, shape ``(n1, n2)``; not differentiated."""
+        return _norm(jax.lax.stop_gradient(self.var1), jax.lax.stop_gradient(self.var2))
+
+    @property
+    def determinant(self) -> jax.Array:
+        """``var1 var2 - cov^2 >= 0``, shape ``(n1, n2)``: the value from the gap, differentiable.
+
+        Its derivative is that of the formula, by adding and removing the naive value.
+        """
+        value = self.gap * (2 * self.norm - self.gap)
+        naive = self.var1[:, None] * self.var2[None, :] - self.cov**2
+        return value + (naive - jax.lax.stop_gradient(naive))
+
+    def scale(self, factor) -> "Covariance":
+        """Covariance of the process times ``sqrt(factor)``."""
+        gap = self.gap * jax.lax.stop_gradient(factor)
+        return Covariance(self.var1 * factor, self.var2 * factor, self.cov * factor, gap)
+
+    def add_constant(self, variance) -> "Covariance":
+        """Add an independent random constant (a bias): the same variance everywhere."""
+        ones = Covariance(
+            jnp.full_like(self.var1, variance),
+            jnp.full_like(self.var2, variance),
+            jnp.full_like(self.cov, variance),
+            jnp.zeros_like(self.gap),
+        )
+        return self.add(ones)
+
+    def add(self, other: "Covariance") -> "Covariance":
+        """Covariance of the sum of two independent processes."""
+        cov = self.cov + other.cov
+        gap = jax.lax.stop_gradient(_gap_of_sum(self, other, cov))
+        return Covariance(self.var1 + other.var1, self.var2 + other.var2, cov, gap)
+
+
+def _norm(var1: jax.Array, var2: jax.Array) -> jax.Array:
+    return jnp.sqrt(var1)[:, None] * jnp.sqrt(var2)[None, :]
+
+
+def _gap_of_sum(a: Covariance, b: Covariance, cov: jax.Array) -> jax.Array:
+    """``sqrt((a11+b11)(a22+b22)) - |a12+b12|`` without subtracting nearly equal numbers.
+
+    With ``r = sqrt(a11 a22)`` and ``s = sqrt(b11 b22)``, the norm of the sum exceeds ``r + s`` by
+    ``(sqrt(a11 b22) - sqrt(a22 b11))^2 / (norm + r + s)``, and both ``norm - cov`` and
+    ``norm + cov`` are this excess plus the same quantity of the two terms.
+    """
+    root1, root2 = jnp.sqrt(a.var1)[:, None], jnp.sqrt(a.var2)[None, :]
+    other1, other2 = jnp.sqrt(b.var1)[:, None], jnp.sqrt(b.var2)[None, :]
+    norm_a, norm_b = root1 * root2, other1 * other2
+    norm = _norm(a.var1 + b.var1, a.var2 + b.var2)
+    total = norm + norm_a + norm_b
+    excess = (root1 * other2 - root2 * other1) ** 2 / jnp.where(total > 0, total, 1)
+    minus = _below(a, norm_a) + _below(b, norm_b)
+    plus = _above(a, norm_a) + _above(b, norm_b)
+    return excess + jnp.where(cov >= 0, minus, plus)
+
+
+def _below(k: Covariance, norm: jax.Array) -> jax.Array:
+    """``norm - cov``."""
+    return jnp.where(k.cov >= 0, k.gap, norm - k.cov)
+
+
+def _above(k: Covariance, norm: jax.Array) -> jax.Array:
+    """``norm + cov``."""
+    return jnp.where(k.cov >= 0, norm + k.cov, k.gap)

@@ -1,0 +1,26 @@
+"""All axes of one example into one."""
+
+import math
+
+import jax
+
+from ntk_lab.kernel import Inputs, State
+from ntk_lab.nn.module import Module, Params, module
+
+
+@module
+class Flatten(Module):
+    """Reshape each example to a vector; the covariance becomes its mean over positions."""
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (math.prod(shape),)
+
+    def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
+        return ()
+
+    def apply(self, params: Params, x: jax.Array) -> jax.Array:
+        return x.reshape(x.shape[0], -1)
+
+    def propagate(self, state: State) -> State:
+        # A state past the data has a single position and is flat already.
+        return state.reshape(math.prod(state.shape)) if isinstance(state, Inputs) else state

@@ -1,0 +1,20 @@
+"""Layer that does nothing."""
+
+import jax
+
+from ntk_lab.kernel import State
+from ntk_lab.nn.module import Module, Params, module
+
+
+@module
+class Identity(Module):
+    """``y = x``; kernels pass through unchanged."""
+
+    def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
+        return ()
+
+    def apply(self, params: Params, x: jax.Array) -> jax.Array:
+        return x
+
+    def propagate(self, state: State) -> State:
+        return state

@@ -1,0 +1,230 @@
+"""The protocol of paired modules: one description, a finite network and its infinite limit.
+
+A layer is one class in one file::
+
+    @module
+    class Scale(Module):
+        factor: float = hyper(default=1.0)
+
+        def output_shape(self, shape):
+            return shape
+
+        def init(self, key, shape, dtype=None):
+            return ()
+
+        def apply(self, params, x):
+            return self.factor * x
+
+        def propagate(self, state):
+            state = moments(state)
+            square = self.factor**2
+            return replace(state, cov=state.cov.scale(square), ntk=state.ntk * square)
+
+``Sequential`` and every other combinator work with it from there on, and so do ``kernel``,
+``repr``, JSON, comparison and hashing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Self, dataclass_transform
+
+import jax
+
+from ntk_lab.errors import InputError
+from ntk_lab.kernel import Kernel, State, evaluate
+
+Params = Any
+
+_REGISTRY: dict[str, type["Module"]] = {}
+
+
+class Pair:
+    """A finite network and its infinite-width kernels, built from one description.
+
+    Unpacks as the triple ``init, apply, kernel = pair``.
+    """
+
+    def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
+        """Random parameters of the finite network; ``shape`` is that of one example."""
+        raise TypeError(f"{type(self).__name__} does not define init(key, shape).")
+
+    def apply(self, params: Params, x: jax.Array) -> jax.Array:
+        """Outputs of the finite network on a batch ``x`` of shape ``(n, *shape)``."""
+        raise TypeError(f"{type(self).__name__} does not define apply(params, x).")
+
+    def kernel(self, x1: jax.Array, x2: jax.Array | None = None) -> Kernel:
+        """Infinite-width NNGP and NTK, each of shape ``(n1, n2)``."""
+        raise TypeError(f"{type(self).__name__} has no infinite-width kernel.")
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.init, self.apply, self.kernel))
+
+
+def hyper(default: Any = dataclasses.MISSING) -> Any:
+    """A field that kernels can be differentiated in, such as ``w_std``."""
+    return dataclasses.field(default=default, metadata={"hyper": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(hyper, dataclasses.field))
+def module(cls: type) -> type:
+    """Make a subclass of :class:`Module` a frozen dataclass, a pytree, and known to JSON.
+
+    Fields declared with :func:`hyper` and fields holding modules are leaves or subtrees of the
+    pytree; all others are static.
+    """
+    # Every class here has its own __repr__ from Module; the dataclass must not replace it.
+    cls = dataclasses.dataclass(frozen=True, repr=False)(cls)
+    dynamic = [f.name for f in dataclasses.fields(cls) if _is_dynamic(f)]
+    static = [f.name for f in dataclasses.fields(cls) if not _is_dynamic(f)]
+
+    def flatten(m):
+        children = [(jax.tree_util.GetAttrKey(n), getattr(m, n)) for n in dynamic]
+        return children, tuple(getattr(m, n) for n in static)
+
+    def unflatten(aux, children):
+        m = object.__new__(cls)
+        for name, value in (*zip(static, aux, strict=True), *zip(dynamic, children, strict=True)):
+            object.__setattr__(m, name, value)
+        return m
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+    _REGISTRY[cls.__name__] = cls
+    return cls
+
+
+def registered(name: str) -> type["Module"]:
+    """The module class of that name; raises InputError when there is none."""
+    if name not in _REGISTRY:
+        raise InputError(f"no module is called {name!r}; known are {sorted(_REGISTRY)}.")
+    return _REGISTRY[name]
+
+
+def submodules(default: Any = dataclasses.MISSING) -> Any:
+    """A field that holds a module or a tuple of modules."""
+    return dataclasses.field(default=default, metadata={"modules": True})
+
+
+def _is_dynamic(field: dataclasses.Field) -> bool:
+    return bool(field.metadata.get("hyper") or field.metadata.get("modules"))
+
+
+class Module(Pair):
+    """A layer or network. Subclasses are frozen dataclasses made by :func:`module`."""
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the output for one example of shape ``shape``; raises InputError if unfit."""
+        return shape
+
+    def propagate(self, state: State) -> State:
+        """The kernel rule: the state after this layer from the state before it."""
+        raise TypeError(f"{type(self).__name__} has no infinite-width kernel rule.")
+
+    @property
+    def ends_independent(self) -> bool:
+        """Whether the output has fresh zero-mean weights, so that it is independent of the input.
+
+        Sums of branches have the sum of their kernels only then.
+        """
+        return False
+
+    def kernel(self, x1: jax.Array, x2: jax.Array | None = None) -> Kernel:
+        """Infinite-width kernels of this architecture.
+
+        Parameters
+        ----------
+        x1, x2
+            Inputs of shapes ``(n1, *shape)`` and ``(n2, *shape)``; ``x2=None`` means ``x1`` and
+            costs half.
+
+        Returns
+        -------
+        Kernel
+            ``k.nngp`` and ``k.ntk``, each ``(n1, n2)``, in the dtype of the inputs.
+
+        Raises
+        ------
+        InputError
+            Inputs that are empty, not finite, of unequal shapes, or do not fit the layers.
+        NumericalError
+            Kernel values that are not finite: the variance over- or underflows with depth.
+
+        Notes
+        -----
+        Compiled once per architecture and shape; differentiable in the inputs, and in ``w_std``
+        and ``b_std`` through ``jax.grad(lambda net: net.kernel(x).ntk.sum())(net)``. Cost:
+        ``O(n1 n2 (d + layers))`` operations. NNGP: arXiv:1711.00165; NTK: arXiv:1806.07572.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp, ntk_lab as ntk
+        >>> net = ntk.nn.Sequential(ntk.nn.Dense(64), ntk.nn.Relu(), ntk.nn.Dense(1))
+        >>> k = net.kernel(jnp.eye(3))
+        >>> k.ntk.shape
+        (3, 3)
+        """
+        return evaluate(self, x1, x2)
+
+    def with_width(self, width: int) -> Self:
+        """The same architecture with every hidden layer of another width.
+
+        The last layer with a width, the readout, keeps its own: it is the number of outputs.
+        """
+        return self._map_layers(lambda m, readout: m if readout else replace(m, width=width))
+
+    def with_parameterization(self, name: str) -> Self:
+        """The same architecture in another parameterization (see :class:`ntk_lab.nn.Dense`).
+
+        ``ntk`` and ``standard`` apply to every layer with weights; ``mean_field`` to the readout
+        alone, over hidden layers in NTK parameterization, as in arXiv:1906.08034: scaling every
+        layer by ``1/width`` would give a function that vanishes with depth.
+        """
+        hidden = "ntk" if name == "mean_field" else name
+        return self._map_layers(
+            lambda m, readout: replace(m, parameterization=name if readout else hidden)
+        )
+
+    def learning_rate_scale(self) -> float:
+        """Factor on a learning rate that makes training time comparable across widths.
+
+        The NTK is of order ``width`` in standard parameterization and ``1/width`` under a
+        mean-field readout; the rate must go as its inverse. With ``n`` the width of the last
+        hidden layer: 1 for ``ntk``, ``1/n`` for ``standard``, ``n`` for ``mean_field``.
+        """
+        layers: list[tuple[Any, bool]] = []
+
+        def record(layer, readout):
+            layers.append((layer, readout))
+            return layer
+
+        self._map_layers(record)
+        widths = [layer.width for layer, readout in layers if not readout]
+        if not widths:
+            return 1.0
+        names = {layer.parameterization for layer, _ in layers}
+        return widths[-1] if "mean_field" in names else 1 / widths[-1] if "standard" in names else 1
+
+    def _map_layers(self, change: Callable[[Any, bool], Any], readout: bool = True) -> Any:
+        """Replace each layer with a width by ``change(layer, is_readout)``; containers recurse."""
+        return change(self, readout) if self.has_width() else self
+
+    def has_width(self) -> bool:
+        """Whether this layer, or any inside it, has a width."""
+        return False
+
+    def to_json(self) -> str:
+        """Architecture as JSON text; :func:`ntk_lab.nn.from_json` reads it back."""
+        from ntk_lab.nn.serialize import to_json
+
+        return to_json(self)
+
+    def __repr__(self) -> str:
+        parts = []
+        for i, field in enumerate(dataclasses.fields(self)):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.default is dataclasses.MISSING and i == 0:
+                parts.append(repr(value))
+            elif value is not field.default and value != field.default:
+                text = f"{value:.6g}" if isinstance(value, float) else repr(value)
+                parts.append(f"{field.name}={text}")
+        return f"{type(self).__name__}({', '.join(parts)})"

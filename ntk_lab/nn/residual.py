@@ -1,0 +1,68 @@
+"""Skip connection around a block."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from ntk_lab.errors import InputError
+from ntk_lab.kernel import Features, Gaussian, State, moments
+from ntk_lab.nn.module import Module, Params, module, submodules
+
+
+@module
+class Residual(Module):
+    """``y = x + body(x)``.
+
+    The body must end in a layer with weights of its own (``Dense``): then both terms are
+    uncorrelated in the infinite-width limit and covariances and NTKs add up. The finite body
+    must keep the shape.
+
+    Raises
+    ------
+    InputError
+        A body that ends in anything else, or changes the shape.
+    """
+
+    body: Module = submodules()
+
+    def __post_init__(self):
+        if not self.body.ends_independent:
+            raise InputError(
+                "the body of Residual must end in a layer with weights, such as ntk.nn.Dense: "
+                "otherwise its output is correlated with its input and the kernels do not add "
+                f"up. Got {self.body!r}."
+            )
+
+    def has_width(self) -> bool:
+        return self.body.has_width()
+
+    @property
+    def ends_independent(self) -> bool:
+        # y contains x itself.
+        return False
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        after = self.body.output_shape(shape)
+        if after != shape:
+            raise InputError(
+                f"the body of Residual turns examples of shape {shape} into {after}; the two "
+                "cannot be added. Give its last layer the width of the input."
+            )
+        return shape
+
+    def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
+        self.output_shape(shape)
+        return self.body.init(key, shape, dtype)
+
+    def apply(self, params: Params, x: jax.Array) -> jax.Array:
+        return x + self.body.apply(params, x)
+
+    def propagate(self, state: State) -> State:
+        skip, branch = moments(state), moments(self.body.propagate(state))
+        # x plus an independent Gaussian is Gaussian only if x is.
+        kind = Gaussian if isinstance(skip, Gaussian) else Features
+        return kind(skip.cov.add(branch.cov), skip.ntk + branch.ntk, skip.channels)
+
+    def _map_layers(self, change: Callable[[Any, bool], Any], readout: bool = True) -> Any:
+        return Residual(self.body._map_layers(change, readout))

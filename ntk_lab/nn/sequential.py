@@ -1,0 +1,87 @@
+"""Layers one after the other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from ntk_lab.errors import InputError
+from ntk_lab.kernel import State
+from ntk_lab.nn.flatten import Flatten
+from ntk_lab.nn.identity import Identity
+from ntk_lab.nn.module import Module, Params, module, submodules
+
+
+@module
+class Sequential(Module):
+    """``Sequential(a, b, c)`` applies ``a``, then ``b``, then ``c``.
+
+    Parameters of the finite network are a tuple with one entry a layer.
+
+    Examples
+    --------
+    >>> import ntk_lab as ntk
+    >>> net = ntk.nn.Sequential(ntk.nn.Dense(64), ntk.nn.Relu(), ntk.nn.Dense(1))
+    >>> net.with_width(128)
+    Sequential(
+      Dense(128),
+      Relu(),
+      Dense(1),
+    )
+    """
+
+    layers: tuple[Module, ...] = submodules()
+
+    def __init__(self, *layers: Module):
+        for layer in layers:
+            if not isinstance(layer, Module):
+                raise InputError(
+                    f"Sequential takes modules as arguments, Sequential(a, b, c); got {layer!r}."
+                )
+        object.__setattr__(self, "layers", layers)
+
+    def has_width(self) -> bool:
+        return any(layer.has_width() for layer in self.layers)
+
+    @property
+    def ends_independent(self) -> bool:
+        for layer in reversed(self.layers):
+            if not isinstance(layer, Identity | Flatten):
+                return layer.ends_independent
+        return False
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
+        params = []
+        for i, layer in enumerate(self.layers):
+            params.append(layer.init(jax.random.fold_in(key, i), shape, dtype))
+            shape = layer.output_shape(shape)
+        return tuple(params)
+
+    def apply(self, params: Params, x: jax.Array) -> jax.Array:
+        if len(params) != len(self.layers):
+            raise InputError(
+                f"got parameters of {len(params)} layers for a network of {len(self.layers)}; "
+                "use those that net.init(key, shape) returns."
+            )
+        for layer, p in zip(self.layers, params, strict=True):
+            x = layer.apply(p, x)
+        return x
+
+    def propagate(self, state: State) -> State:
+        for layer in self.layers:
+            state = layer.propagate(state)
+        return state
+
+    def _map_layers(self, change: Callable[[Any, bool], Any], readout: bool = True) -> Any:
+        last = max((i for i, layer in enumerate(self.layers) if layer.has_width()), default=-1)
+        mapped = (m._map_layers(change, readout and i == last) for i, m in enumerate(self.layers))
+        return Sequential(*mapped)
+
+    def __repr__(self) -> str:
+        lines = ",\n".join(repr(layer) for layer in self.layers).replace("\n", "\n  ")
+        return f"Sequential(\n  {lines},\n)" if self.layers else "Sequential()"

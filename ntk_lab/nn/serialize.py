@@ -1,0 +1,57 @@
+"""Architectures as JSON and back."""
+
+import dataclasses
+import json
+from typing import Any
+
+from ntk_lab.errors import InputError
+from ntk_lab.nn.module import Module, registered
+
+
+def to_json(net: Module) -> str:
+    """JSON text of an architecture: ``{"module": name, field: value, ...}``, nested."""
+    return json.dumps(_encode(net))
+
+
+def from_json(text: str) -> Module:
+    """Architecture from the text that :meth:`Module.to_json` wrote.
+
+    Raises
+    ------
+    InputError
+        Text that is not such JSON, or that names a module which is not defined.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"this is not JSON of an architecture: {error}.") from error
+    if not isinstance(data, dict) or "module" not in data:
+        raise InputError(
+            f"JSON of an architecture starts with {{'module': ...}}; got {text[:60]!r}."
+        )
+    return _decode(data)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Module):
+        fields = dataclasses.fields(value)  # type: ignore[arg-type]
+        return {"module": type(value).__name__} | {
+            f.name: _encode(getattr(value, f.name)) for f in fields
+        }
+    if isinstance(value, tuple):
+        return [_encode(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return float(value)
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(v) for v in value)
+    if not isinstance(value, dict):
+        return value
+    cls = registered(value["module"])
+    fields = {k: _decode(v) for k, v in value.items() if k != "module"}
+    if "layers" in fields:
+        return cls(*fields.pop("layers"), **fields)
+    return cls(**fields)
