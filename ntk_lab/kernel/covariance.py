@@ -92,7 +92,9 @@ def _gap_of_sum(a: Covariance, b: Covariance, cov: jax.Array) -> jax.Array:
     norm_a, norm_b = root1 * root2, other1 * other2
     norm = _norm(a.var1 + b.var1, a.var2 + b.var2)
     total = norm + norm_a + norm_b
-    excess = (root1 * other2 - root2 * other1) ** 2 / jnp.where(total > 0, total, 1)
+    # root1 other2 - root2 other1, written so that fused multiply-adds leave it zero on a diagonal.
+    cross = root1 * (other2 - other1) + other1 * (root1 - root2)
+    excess = cross**2 / jnp.where(total > 0, total, 1)
     minus = _below(a, norm_a) + _below(b, norm_b)
     plus = _above(a, norm_a) + _above(b, norm_b)
     return excess + jnp.where(cov >= 0, minus, plus)
