@@ -2,7 +2,10 @@
 
 from importlib.metadata import version as _version
 
+from ntk_lab import empirical as empirical
 from ntk_lab import kernel as kernel
 from ntk_lab import nn as nn
+from ntk_lab import predict as predict
+from ntk_lab import train as train
 
 __version__ = _version("ntk_lab")
