@@ -191,7 +191,7 @@ def _contract(j1: list[jax.Array], j2: list[jax.Array], outputs: str) -> jax.Arr
     if outputs == "diagonal":
         parts = [
             jnp.einsum("iap,jap->ija", a, b, precision=precision)
-            for a, b in zip(j1, j2, strict=True)
+            for a, b in pairs
         ]
     else:
         # One matrix product a leaf: contracting four axes by einsum is many times slower on CPU.
@@ -199,7 +199,7 @@ def _contract(j1: list[jax.Array], j2: list[jax.Array], outputs: str) -> jax.Arr
             jnp.matmul(_merge(a), _merge(b).T, precision=precision)
             .reshape(*a.shape[:2], *b.shape[:2])
             .transpose(0, 2, 1, 3)
-            for a, b in zip(j1, j2, strict=True)
+            for a, b in pairs
         ]
     return sum(parts[1:], start=parts[0])
 

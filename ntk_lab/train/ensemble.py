@@ -163,7 +163,10 @@ def _observe(model, params, params0, v, data):
     test = None if data.x_test is None else model(params, data.x_test)
     kernel = None
     if data.kernel_points is not None:
-        combined = lambda p, x: model(p, x) @ v[:, None]
+
+        def combined(p, x):
+            return model(p, x) @ v[:, None]
+
         kernel = ntk(combined, params, data.kernel_points, outputs="trace")
     moved = optax.tree.norm(optax.tree.sub(params, params0)) / optax.tree.norm(params0)
     return train, test, squared_loss(train, data.y_train), kernel, moved
