@@ -188,11 +188,9 @@ def _rows(f: Model, params: Params, x: Any, chunk: tuple[int, int]) -> list[jax.
 
 def _contract(j1: list[jax.Array], j2: list[jax.Array], outputs: str) -> jax.Array:
     precision = jax.lax.Precision.HIGHEST
+    pairs = list(zip(j1, j2, strict=True))
     if outputs == "diagonal":
-        parts = [
-            jnp.einsum("iap,jap->ija", a, b, precision=precision)
-            for a, b in pairs
-        ]
+        parts = [jnp.einsum("iap,jap->ija", a, b, precision=precision) for a, b in pairs]
     else:
         # One matrix product a leaf: contracting four axes by einsum is many times slower on CPU.
         parts = [
