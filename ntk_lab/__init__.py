@@ -2,10 +2,14 @@
 
 from importlib.metadata import version as _version
 
+from ntk_lab import data as data
 from ntk_lab import empirical as empirical
 from ntk_lab import kernel as kernel
 from ntk_lab import nn as nn
 from ntk_lab import predict as predict
+from ntk_lab import theory as theory
 from ntk_lab import train as train
+from ntk_lab.compare import Comparison as Comparison
+from ntk_lab.compare import compare as compare
 
 __version__ = _version("ntk_lab")

@@ -4,6 +4,7 @@ from ntk_lab.nn.activation import Activation as Activation
 from ntk_lab.nn.dense import Dense as Dense
 from ntk_lab.nn.erf import Erf as Erf
 from ntk_lab.nn.flatten import Flatten as Flatten
+from ntk_lab.nn.frozen import Frozen as Frozen
 from ntk_lab.nn.function_pair import FunctionPair as FunctionPair
 from ntk_lab.nn.gelu import Gelu as Gelu
 from ntk_lab.nn.identity import Identity as Identity
@@ -23,6 +24,7 @@ __all__ = [
     "Dense",
     "Erf",
     "Flatten",
+    "Frozen",
     "FunctionPair",
     "Gelu",
     "Identity",

@@ -191,6 +191,33 @@ class Module(Pair):
         mean-field readout; the rate must go as its inverse. With ``n`` the width of the last
         hidden layer: 1 for ``ntk``, ``1/n`` for ``standard``, ``n`` for ``mean_field``.
         """
+        widths = [layer.width for layer, readout in self._weighted_layers() if not readout]
+        if not widths:
+            return 1.0
+        return {"ntk": 1.0, "standard": 1 / widths[-1], "mean_field": float(widths[-1])}[
+            self.parameterization()
+        ]
+
+    def parameterization(self) -> str:
+        """Name of the parameterization of the network as a whole.
+
+        ``mean_field`` if its readout is; otherwise that of all its layers. Raises InputError for
+        mixtures, whose training time has no common scale.
+        """
+        layers = self._weighted_layers()
+        readouts = {layer.parameterization for layer, readout in layers if readout}
+        names = {layer.parameterization for layer, readout in layers if not readout} | readouts
+        if len(names) <= 1:
+            return names.pop() if names else "ntk"
+        if readouts == {"mean_field"} and names == {"ntk", "mean_field"}:
+            return "mean_field"
+        raise InputError(
+            f"the layers mix parameterizations ({', '.join(sorted(names))}); make them agree with "
+            "net.with_parameterization(name)."
+        )
+
+    def _weighted_layers(self) -> list[tuple[Any, bool]]:
+        """Every layer with a width, and whether it belongs to the readout."""
         layers: list[tuple[Any, bool]] = []
 
         def record(layer, readout):
@@ -198,11 +225,7 @@ class Module(Pair):
             return layer
 
         self._map_layers(record)
-        widths = [layer.width for layer, readout in layers if not readout]
-        if not widths:
-            return 1.0
-        names = {layer.parameterization for layer, _ in layers}
-        return widths[-1] if "mean_field" in names else 1 / widths[-1] if "standard" in names else 1
+        return layers
 
     def _map_layers(self, change: Callable[[Any, bool], Any], readout: bool = True) -> Any:
         """Replace each layer with a width by ``change(layer, is_readout)``; containers recurse."""

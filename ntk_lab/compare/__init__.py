@@ -1,0 +1,10 @@
+"""Does kernel regression predict this training run, how far, until when, and if not, why."""
+
+from ntk_lab.compare.comparison import Comparison as Comparison
+from ntk_lab.compare.run import Progress as Progress
+from ntk_lab.compare.run import compare as compare
+from ntk_lab.compare.scaling import Exponent as Exponent
+from ntk_lab.compare.scaling import RequiredWidth as RequiredWidth
+from ntk_lab.compare.statistics import Verdict as Verdict
+
+__all__ = ["Comparison", "Exponent", "Progress", "RequiredWidth", "Verdict", "compare"]

@@ -1,0 +1,225 @@
+"""The result of a comparison: numbers, verdicts, exponents, and ways to keep and show them."""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ntk_lab.compare.budget import GAPS, TOTAL
+from ntk_lab.compare.scaling import Exponent, RequiredWidth, fit_exponent, required_width
+from ntk_lab.compare.statistics import Verdict, judge
+from ntk_lab.errors import InputError
+from ntk_lab.theory import width_theory
+
+if TYPE_CHECKING:
+    import xarray
+
+_FILE = "comparison.nc"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What separates kernel theory from trained networks, over widths, seeds and time.
+
+    Attributes
+    ----------
+    measures
+        Arrays ``(widths, seeds, steps)`` by name: ``gap/<name>`` for each gap of the budget and
+        ``gap/total``, relative to the displacement of the function; ``displacement``; ``drift``
+        (relative change of the empirical NTK); ``alignment`` of the NTK with the targets;
+        ``motion`` of the parameters; ``train_loss``; ``test_loss/<predictor>`` and, for classes,
+        ``accuracy/<predictor>``.
+    widths, seeds, steps, times
+        Coordinates; ``times`` are learning rate x steps in units of NTK parameterization.
+    settings
+        What was compared: network, parameterization, learning rates, sizes of the data.
+    tolerance, confidence
+        For the verdict: the relative gap that counts as agreement, and the confidence level.
+    """
+
+    measures: dict[str, np.ndarray]
+    widths: tuple[int, ...]
+    seeds: tuple[int, ...]
+    steps: tuple[int, ...]
+    times: np.ndarray
+    settings: dict[str, Any]
+    tolerance: float
+    confidence: float
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Names of the gaps that were measured, in the order of the budget."""
+        return tuple(g for g in GAPS if f"gap/{g}" in self.measures)
+
+    def gap(self, name: str = TOTAL) -> np.ndarray:
+        """One relative gap, shape ``(widths, seeds, steps)``."""
+        if f"gap/{name}" not in self.measures:
+            raise InputError(f"no gap is called {name!r}; there are {(*self.gaps, TOTAL)}.")
+        return self.measures[f"gap/{name}"]
+
+    @cached_property
+    def verdicts(self) -> dict[tuple[int, int], Verdict]:
+        """Verdict by ``(width, step)``."""
+        total = self.gap()
+        return {
+            (w, s): judge(total[i, :, j], self.tolerance, self.confidence)
+            for i, w in enumerate(self.widths)
+            for j, s in enumerate(self.steps)
+        }
+
+    def dominant(self, width: int, step: int) -> str:
+        """Gap with the largest mean at a width and step: the main cause of the total."""
+        i, j = self.widths.index(width), self.steps.index(step)
+        return max(self.gaps, key=lambda g: self.gap(g)[i, :, j].mean())
+
+    def exponents(self, step: int | None = None) -> dict[str, Exponent | None]:
+        """Fitted power of the width in each gap at a step (default the last)."""
+        j = self._step(step)
+        theory = width_theory(self.settings["parameterization"]).exponents
+        return {
+            g: fit_exponent(
+                np.asarray(self.widths), self.gap(g)[:, :, j], self.confidence, theory.get(g)
+            )
+            for g in (*self.gaps, TOTAL)
+        }
+
+    def required_width(self, step: int | None = None) -> RequiredWidth:
+        """Width at which the total gap would come within the tolerance at a step."""
+        j = self._step(step)
+        return required_width(
+            np.asarray(self.widths),
+            self.gap()[:, :, j],
+            self.gap("discretization")[:, :, j],
+            self.tolerance,
+            self.confidence,
+            width_theory(self.settings["parameterization"]).kernel_limit,
+        )
+
+    def predicts_until(self, width: int) -> float:
+        """Last time of the unbroken run of recorded times, from the first, that are predicted."""
+        until = 0.0
+        for step, time in zip(self.steps, self.times, strict=True):
+            if self.verdicts[width, step].status != "predicts":
+                break
+            until = float(time)
+        return until
+
+    def _step(self, step: int | None) -> int:
+        if step is None:
+            return len(self.steps) - 1
+        if step not in self.steps:
+            raise InputError(f"step {step} was not recorded; recorded are {self.steps}.")
+        return self.steps.index(step)
+
+    @cached_property
+    def dataset(self) -> "xarray.Dataset":
+        """All numbers with named axes, as an xarray Dataset (extra ``report``)."""
+        xarray = _xarray()
+        groups: dict[str, dict[str, np.ndarray]] = {}
+        for key, value in self.measures.items():
+            name, _, label = key.partition("/")
+            groups.setdefault(name, {})[label] = value
+        axes = ("width", "seed", "step")
+        variables = {}
+        coordinates: dict[str, Any] = {
+            "width": list(self.widths),
+            "seed": list(self.seeds),
+            "step": list(self.steps),
+            "time": ("step", self.times),
+        }
+        for name, parts in groups.items():
+            if "" in parts:
+                variables[name] = (axes, parts[""])
+                continue
+            axis = "cause" if name == "gap" else "predictor"
+            coordinates.setdefault(axis, list(parts))
+            variables[name] = ((axis, *axes), np.stack(list(parts.values())))
+        attributes = {
+            "settings": json.dumps(self.settings),
+            "tolerance": self.tolerance,
+            "confidence": self.confidence,
+        }
+        return xarray.Dataset(variables, coordinates, attributes)
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Write ``comparison.nc`` (netCDF, readable by xarray) into a folder; returns its path."""
+        path = Path(folder) / _FILE
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.dataset.to_netcdf(path, engine="scipy")
+        except OSError as error:
+            raise InputError(f"{os.fspath(path)!r} cannot be written: {error.strerror}.") from error
+        return path
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "Comparison":
+        """Read what :meth:`save` wrote; ``folder`` is the folder or the file in it."""
+        path = Path(folder)
+        path = path / _FILE if path.is_dir() else path
+        if not path.exists():
+            raise InputError(f"there is no comparison at {os.fspath(path)!r}; save one first.")
+        with _xarray().open_dataset(path, engine="scipy") as stored:
+            data = stored.load()
+        measures = {}
+        for name, variable in data.data_vars.items():
+            first = variable.dims[0]
+            if first == "width":
+                measures[str(name)] = variable.values
+                continue
+            for label in data[first].values:
+                measures[f"{name}/{label}"] = variable.sel({first: label}).values
+        return cls(
+            measures,
+            *(tuple(int(v) for v in data[axis].values) for axis in ("width", "seed", "step")),
+            data["time"].values,
+            json.loads(data.attrs["settings"]),
+            float(data.attrs["tolerance"]),
+            float(data.attrs["confidence"]),
+        )
+
+    def table(self, step: int | None = None) -> str:
+        """Error budget and verdict by width at a step (default the last), as text."""
+        from ntk_lab.compare.text import table
+
+        return table(self, self.steps[self._step(step)])
+
+    def conclusion(self) -> str:
+        """What the comparison says, in a few sentences."""
+        from ntk_lab.compare.text import conclusion
+
+        return conclusion(self)
+
+    def __str__(self) -> str:
+        from ntk_lab.compare.text import full_text
+
+        return full_text(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"Comparison(widths={self.widths}, seeds={len(self.seeds)}, steps={self.steps[-1]}, "
+            f"parameterization={self.settings['parameterization']!r})"
+        )
+
+    def plot(self) -> Any:
+        """Error budget, width scaling and drift in one matplotlib figure (extra ``report``)."""
+        from ntk_lab.plot import overview
+
+        return overview(self)
+
+    def report(self, folder: str | os.PathLike) -> Path:
+        """Write numbers, figures and a self-contained HTML page to a folder; returns the page."""
+        from ntk_lab.compare.report import write_report
+
+        return write_report(self, folder)
+
+
+def _xarray() -> Any:
+    try:
+        import xarray
+    except ImportError as error:
+        raise ImportError("this needs xarray: pip install 'ntk_lab[report]'.") from error
+    return xarray

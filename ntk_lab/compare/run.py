@@ -1,0 +1,247 @@
+"""The main job: whether kernel regression predicts the training of a network."""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ntk_lab.compare.checkpoint import Checkpoint, fingerprint, optimizer_fingerprint
+from ntk_lab.compare.comparison import Comparison
+from ntk_lab.compare.data import Data, read_data
+from ntk_lab.compare.experiment import Experiment, OptimizerLike
+from ntk_lab.errors import InputError, StabilityError
+from ntk_lab.nn import Module
+from ntk_lab.predict import max_learning_rate
+from ntk_lab.train import log_spaced
+
+# Seeds of small networks are trained together; larger ones fewer at a time, so that finished
+# work is kept and reported often.
+_PARAMETERS_AT_ONCE = 1_500_000
+_DEFAULT_SHARE = 0.05
+
+
+class Progress(NamedTuple):
+    """How far a comparison is: ``done`` of ``total`` units of work, and what runs next."""
+
+    done: float
+    total: float
+    message: str
+
+
+def compare(
+    net: Module,
+    train: tuple[Any, Any],
+    test: tuple[Any, Any],
+    *,
+    widths: tuple[int, ...] = (64, 256, 1024),
+    seeds: int = 8,
+    learning_rate: float | None = None,
+    steps: int = 500,
+    record: tuple[int, ...] | None = None,
+    parameterization: str | None = None,
+    optimizer: OptimizerLike | None = None,
+    batch_size: int | None = None,
+    tolerance: float = 0.1,
+    confidence: float = 0.95,
+    kernel_points: int = 24,
+    key: int = 0,
+    folder: str | os.PathLike | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Comparison:
+    """Compare kernel regression with trained networks of several widths, with error bars.
+
+    Five descriptions of the same training run, from the same initial outputs: gradient flow with
+    the infinite-width NTK; the same in discrete steps; the linearized network; the network under
+    full-batch gradient descent; and, if asked for, under ``optimizer`` or mini-batches. The gap
+    between neighbours, relative to how far the function moved on the test set, has one cause
+    each: discretization, finite-width kernel, feature learning, optimizer.
+
+    Parameters
+    ----------
+    net
+        Architecture; its hidden layers are set to each of ``widths`` in turn.
+    train, test
+        Pairs ``(x, y)``: inputs ``(n, *shape)``; ``y`` integer class numbers ``(n,)``, or real
+        targets ``(n,)`` or ``(n, outputs)``.
+    widths, seeds
+        Widths of the hidden layers, and initializations of each.
+    learning_rate
+        In units of NTK parameterization (other parameterizations multiply it by
+        ``net.learning_rate_scale()``), so that time ``learning_rate * steps`` compares across
+        widths. Default: 0.05 of the stability limit ``2 n / lambda_max`` of the infinite-width
+        NTK, small enough that discretization does not hide the rest.
+    steps, record
+        Training steps, and after which of them to compare; default 16, log-spaced.
+    parameterization
+        Set ``net.with_parameterization`` first; default: as the network is.
+    optimizer, batch_size
+        What the network is really trained with: an optax optimizer, or a function of the
+        learning rate that gives one (such as ``optax.adam``), which follows the width's scale;
+        and the size of mini-batches.
+    tolerance, confidence
+        The relative total gap that counts as agreement; one-sided level of the verdicts and
+        two-sided level of intervals.
+    kernel_points
+        Training points on which the empirical NTK's drift is measured.
+    key
+        Seed of all randomness.
+    folder
+        Keep finished seeds there, and continue from those that are there.
+    progress
+        Called before each piece of work and at the end.
+
+    Returns
+    -------
+    Comparison
+        In the dtype of the inputs; ``print`` it, ``.plot()``, ``.report(folder)``, ``.dataset``.
+
+    Raises
+    ------
+    InputError
+        Data or settings that cannot be compared; the text says what to do.
+    StabilityError
+        A learning rate beyond ``2 / lambda_max``, or a network that diverges.
+
+    Notes
+    -----
+    Cost: for each width and seed two training runs of ``steps`` full-batch steps, the linearized
+    one about 1.5 times as dear as the other. arXiv:1902.06720, arXiv:1812.07956.
+
+    Examples
+    --------
+    >>> import jax, ntk_lab as ntk
+    >>> x = jax.random.normal(jax.random.key(0), (20, 3))
+    >>> net = ntk.nn.Sequential(ntk.nn.Dense(8), ntk.nn.Relu(), ntk.nn.Dense(1))
+    >>> y = x[:, 0]
+    >>> ntk.compare(net, (x[:12], y[:12]), (x[12:], y[12:]), widths=(8, 32), seeds=2, steps=10)
+    Comparison(widths=(8, 32), seeds=2, steps=10, parameterization='ntk')
+    """
+    data = read_data(train, test)
+    widths, name = _check(net, widths, seeds, steps, tolerance, confidence, kernel_points)
+    if parameterization is not None:
+        net, name = net.with_parameterization(parameterization), parameterization
+    _check_network(net, data, widths)
+    base = net.with_width(widths[0])
+    learning_rate = _learning_rate(base, data, learning_rate)
+    record = log_spaced(steps) if record is None else tuple(record)
+    if record[0] < 1:
+        raise InputError("record must start at step 1 or later: at step 0 nothing has moved.")
+    experiments = [
+        Experiment(
+            net.with_width(w), data, learning_rate, steps, record, optimizer, batch_size, key,
+            min(kernel_points, len(data.x_train)),
+        )
+        for w in widths
+    ]  # fmt: skip
+    checkpoint = None if folder is None else Checkpoint(folder, _settings(experiments[0]))
+    results = _run_all(experiments, widths, seeds, checkpoint, progress)
+    measures = {
+        k: np.asarray([[r[k] for r in of_width] for of_width in results]) for k in results[0][0]
+    }
+    settings = {
+        "net": net.to_json(),
+        "parameterization": name,
+        "learning_rate": learning_rate,
+        "learning_rate_of_width": [e.rate for e in experiments],
+        "stability_limit": float(max_learning_rate(experiments[0].kernels[0])) * learning_rate
+        / experiments[0].rate,
+        "train": len(data.x_train),
+        "test": len(data.x_test),
+        "batch_size": batch_size,
+        "optimizer": optimizer is not None or batch_size is not None,
+        "key": key,
+    }  # fmt: skip
+    times = learning_rate * np.asarray(record, float)
+    seeds_run = tuple(range(seeds))
+    return Comparison(measures, widths, seeds_run, record, times, settings, tolerance, confidence)
+
+
+def _check(net, widths, seeds, steps, tolerance, confidence, kernel_points):
+    if not isinstance(net, Module):
+        raise InputError(
+            f"compare needs an ntk_lab.nn network, whose width can be changed; got {type(net)}."
+        )
+    widths = tuple(widths)
+    if not widths or any(not isinstance(w, int | np.integer) or w < 1 for w in widths):
+        raise InputError(f"widths={widths} must be whole numbers of at least 1.")
+    if list(widths) != sorted(set(widths)):
+        raise InputError(f"widths={widths} must rise, each once.")
+    for label, value, least in (("seeds", seeds, 1), ("steps", steps, 1)):
+        if value < least:
+            raise InputError(f"{label}={value} must be at least {least}.")
+    if not 0 < tolerance < 1 or not 0.5 < confidence < 1:
+        raise InputError(
+            f"tolerance={tolerance} must lie between 0 and 1 and confidence={confidence} between "
+            "0.5 and 1."
+        )
+    if kernel_points < 2:
+        raise InputError(f"kernel_points={kernel_points} must be at least 2.")
+    return tuple(int(w) for w in widths), net.parameterization()
+
+
+def _check_network(net: Module, data: Data, widths: tuple[int, ...]) -> None:
+    shape = net.with_width(widths[0]).output_shape(data.x_train.shape[1:])
+    if shape != data.y_train.shape[1:]:
+        raise InputError(
+            f"the network maps an example of shape {data.x_train.shape[1:]} to {shape}, but the "
+            f"targets have {data.y_train.shape[1]} outputs. Its last layer must be "
+            f"ntk.nn.Dense({data.y_train.shape[1]}), after ntk.nn.Flatten() for images."
+        )
+
+
+def _learning_rate(net: Module, data: Data, asked: float | None) -> float:
+    """The learning rate in units of NTK parameterization, checked against stability."""
+    scale = net.learning_rate_scale()
+    limit = float(max_learning_rate(net.kernel(data.x_train).ntk)) / scale
+    if asked is None:
+        return _DEFAULT_SHARE * limit
+    if not 0 < asked < float("inf"):
+        raise InputError(f"learning_rate={asked} must be a positive number.")
+    if asked >= limit:
+        raise StabilityError(
+            f"the learning rate {asked:.4g} is beyond the limit 2 / lambda_max = {limit:.4g} at "
+            "which gradient descent on this kernel diverges (lambda_max of the NTK over the "
+            f"number of examples). Use less, for example {_DEFAULT_SHARE * limit:.3g}."
+        )
+    return float(asked)
+
+
+def _settings(e: Experiment) -> dict[str, Any]:
+    """What decides the numbers of one width and seed, for the checkpoint."""
+    optimizer = None if e.optimizer is None else optimizer_fingerprint(e._real_optimizer())
+    return {
+        "net": e.net.with_width(1).to_json(),
+        "data": fingerprint(*e.data[:4]),
+        "learning_rate": f"{e.learning_rate:.12g}",
+        "steps": list(e.record),
+        "optimizer": optimizer,
+        "batch_size": e.batch_size,
+        "kernel_points": e.kernel_points,
+        "key": e.key,
+    }
+
+
+def _run_all(experiments, widths, seeds, checkpoint, progress):
+    """Measures of every width and seed, from disk where they are there."""
+    found = {
+        (w, s): checkpoint.load(w, s) if checkpoint else None for w in widths for s in range(seeds)
+    }
+    costs = dict(zip(widths, (e.parameters for e in experiments), strict=True))
+    total = float(sum(costs[w] for w, s in found))
+    done = float(sum(costs[w] for (w, s), r in found.items() if r is not None))
+    for width, experiment in zip(widths, experiments, strict=True):
+        left = [s for s in range(seeds) if found[width, s] is None]
+        size = max(1, _PARAMETERS_AT_ONCE // experiment.parameters)
+        for part in (left[i : i + size] for i in range(0, len(left), size)):
+            if progress is not None:
+                span = f"seed {part[0]}" if len(part) == 1 else f"seeds {part[0]} to {part[-1]}"
+                progress(Progress(done, total, f"width {width}, {span}"))
+            for seed, result in zip(part, experiment.run(part), strict=True):
+                found[width, seed] = result
+                if checkpoint is not None:
+                    checkpoint.save(width, seed, result)
+            done += costs[width] * len(part)
+    if progress is not None:
+        progress(Progress(total, total, "done"))
+    return [[found[w, s] for s in range(seeds)] for w in widths]

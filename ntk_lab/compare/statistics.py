@@ -1,0 +1,60 @@
+"""Confidence statements about a gap: predicts, fails, or undecided."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+Status = Literal["predicts", "fails", "undecided"]
+_MOST_SEEDS = 10_000
+
+
+class Verdict(NamedTuple):
+    """Whether kernel regression predicts training at one width and time.
+
+    Attributes
+    ----------
+    status
+        ``predicts``: the upper confidence bound of the mean total gap is below the tolerance;
+        ``fails``: the lower one is above it; otherwise ``undecided``.
+    mean, standard_error, lower, upper
+        Total gap over seeds, with one-sided confidence bounds.
+    more_seeds
+        How many more seeds would decide, if mean and spread stay as they are; 0 when decided,
+        None when no feasible number would.
+    """
+
+    status: Status
+    mean: float
+    standard_error: float
+    lower: float
+    upper: float
+    more_seeds: int | None
+
+
+def judge(gaps: np.ndarray, tolerance: float, confidence: float) -> Verdict:
+    """Verdict from the gaps of several seeds, shape ``(seeds,)``.
+
+    Bounds are ``mean -+ t * standard error`` with Student's ``t`` of ``seeds - 1`` degrees of
+    freedom at the given one-sided confidence. One seed has no standard error and is undecided.
+    """
+    n, mean = len(gaps), float(np.mean(gaps))
+    if n < 2:
+        return Verdict("undecided", mean, float("nan"), float("nan"), float("nan"), 1)
+    spread = float(np.std(gaps, ddof=1))
+    error = spread / n**0.5
+    reach = float(stats.t.ppf(confidence, n - 1)) * error
+    lower, upper = max(mean - reach, 0.0), mean + reach
+    if upper < tolerance:
+        return Verdict("predicts", mean, error, lower, upper, 0)
+    if lower > tolerance:
+        return Verdict("fails", mean, error, lower, upper, 0)
+    more = _more_seeds(n, abs(mean - tolerance), spread, confidence)
+    return Verdict("undecided", mean, error, lower, upper, more)
+
+
+def _more_seeds(n: int, distance: float, spread: float, confidence: float) -> int | None:
+    counts = np.arange(n + 1, _MOST_SEEDS)
+    reach = stats.t.ppf(confidence, counts - 1) * spread / np.sqrt(counts)
+    enough = np.flatnonzero(reach < distance)
+    return int(counts[enough[0]] - n) if len(enough) else None
