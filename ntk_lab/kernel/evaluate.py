@@ -15,7 +15,7 @@ from ntk_lab.kernel.state import Inputs, State, moments
 
 # A symmetric kernel is computed in row panels of its upper triangle: few enough to leave each a
 # large fused operation, enough to save nearly half of the work.
-_PANELS = 8
+_PANELS = 4
 _SMALL = 256
 
 
@@ -100,19 +100,21 @@ def _evaluate(net: Propagates, x1: jax.Array, x2: jax.Array | None) -> Kernel:
     n = len(x1)
     if n <= _SMALL:
         return _tile(net, Inputs(x1, x1, overlap=n))
-    edges = np.linspace(0, n, _PANELS + 1).round().astype(int)
-    result = Kernel(*(jnp.zeros((n, n), x1.dtype) for _ in Kernel._fields))
-    for start, stop in pairwise(edges):
-        tile = _tile(net, Inputs(x1[start:stop], x1[start:], overlap=int(stop - start)))
-        result = jax.tree.map(partial(_place, start=int(start)), result, tile)
-    return result
+    edges = [int(e) for e in np.linspace(0, n, _PANELS + 1).round()]
+    panels = [
+        _tile(net, Inputs(x1[start:stop], x1[start:], overlap=stop - start))
+        for start, stop in pairwise(edges)
+    ]
+    return Kernel(*(_mirror(matrices, edges) for matrices in zip(*panels, strict=True)))
 
 
-def _place(matrix: jax.Array, tile: jax.Array, start: int) -> jax.Array:
-    """Write a row panel that begins on the diagonal, and its mirror image."""
-    stop = start + tile.shape[0]
-    matrix = matrix.at[start:stop, start:].set(tile)
-    return matrix.at[stop:, start:stop].set(tile[:, stop - start :].T)
+def _mirror(panels: tuple[jax.Array, ...], edges: list[int]) -> jax.Array:
+    """Symmetric matrix from row panels that begin on the diagonal."""
+    rows = []
+    for i, (start, stop) in enumerate(pairwise(edges)):
+        left = [p[:, start - e : stop - e].T for p, e in zip(panels[:i], edges[:i], strict=True)]
+        rows.append(jnp.concatenate([*left, panels[i]], axis=1))
+    return jnp.concatenate(rows, axis=0)
 
 
 def _tile(net: Propagates, inputs: Inputs) -> Kernel:

@@ -55,24 +55,21 @@ def _gap(x1, x2, var1, var2, cov, overlap: int) -> jax.Array:
     def correct(carry):
         """Correct the first doubtful pairs, in column order, of some rows that have any left."""
         gap, first, left = carry
-        (i,) = jnp.nonzero(left, size=rows, fill_value=len(left))
-        row = {"mode": "fill", "fill_value": 0}
-        doubtful = _doubtful(gap.at[i].get(**row), root1.at[i].get(**row), root2, i, overlap)
-        doubtful &= jnp.arange(len(x2))[None, :] >= first.at[i].get(**row)[:, None]
+        i = jax.lax.top_k(left, rows)[1].astype(left.dtype)
+        doubtful = _doubtful(gap[i], root1[i], root2, i, overlap)
+        doubtful &= jnp.arange(len(x2))[None, :] >= first[i][:, None]
         found, j = jax.lax.top_k(doubtful.astype(gap.dtype), columns)
         j = j.astype(i.dtype)
-        a, b = unit1.at[i].get(**row)[:, None, :], unit2[j]
+        a, b = unit1[i][:, None, :], unit2[j]
         sign = jnp.where(jnp.sum(a * b, axis=2, keepdims=True) >= 0, 1, -1).astype(gap.dtype)
-        exact = (
-            jnp.mean((a - sign * b) ** 2, axis=2) * root1.at[i].get(**row)[:, None] * root2[j] / 2
-        )
+        exact = jnp.mean((a - sign * b) ** 2, axis=2) * root1[i][:, None] * root2[j] / 2
         # What was not found is written to a row past the end, that is, nowhere.
         target = jnp.where(found > 0, i[:, None], len(left))
         gap = gap.at[target, j].set(exact, mode="drop")
         last = jnp.max(jnp.where(found > 0, j, -1), axis=1)
         more = jnp.sum(doubtful, axis=1) - jnp.sum(found > 0, axis=1)
-        first = first.at[i].set(last + 1, mode="drop")
-        return gap, first, left.at[i].set(more, mode="drop")
+        first = first.at[i].max(last + 1)
+        return gap, first, left.at[i].set(more)
 
     left = jnp.sum(_doubtful(gap, root1, root2, jnp.arange(len(x1)), overlap), axis=1)
     start = (gap, jnp.zeros(len(x1), left.dtype), left)
