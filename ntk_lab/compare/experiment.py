@@ -23,11 +23,13 @@ OptimizerLike = optax.GradientTransformation | Callable[[float], optax.GradientT
 class Experiment:
     """All that decides the numbers at one width, except which seeds are run.
 
+    ``kernels`` are the infinite-width NTKs of (train, train) and (test, train).
     ``learning_rate`` is in units of NTK parameterization; the run uses it times
     ``net.learning_rate_scale()``.
     """
 
     net: Module
+    kernels: tuple[jax.Array, jax.Array]
     data: Data
     learning_rate: float
     steps: int
@@ -48,12 +50,6 @@ class Experiment:
         return optax.sgd(self.rate)
 
     @cached_property
-    def kernels(self) -> tuple[jax.Array, jax.Array]:
-        """Infinite-width NTK of (train, train) and (test, train)."""
-        x, x_test = self.data.x_train, self.data.x_test
-        return self.net.kernel(x).ntk, self.net.kernel(x_test, x).ntk
-
-    @cached_property
     def parameters(self) -> int:
         """Number of parameters of the finite network."""
         shapes = jax.eval_shape(self._init, jax.random.key(0))
@@ -70,7 +66,7 @@ class Experiment:
         network = self._train(params, self.descent, kernel=True)
         real = network
         if self.optimizer is not None or self.batch_size is not None:
-            real = self._train(params, self._real_optimizer(), kernel=True, batch=self.batch_size)
+            real = self._train(params, self.real_optimizer, kernel=True, batch=self.batch_size)
         self._check_divergence(linear, real, seeds)
         flow, descent = self._predict(linear)
         results = []
@@ -96,7 +92,9 @@ class Experiment:
             kernel_points=data.x_train[: self.kernel_points] if kernel else None,
         )
 
-    def _real_optimizer(self) -> optax.GradientTransformation:
+    @cached_property
+    def real_optimizer(self) -> optax.GradientTransformation:
+        """What the network is really trained with."""
         if self.optimizer is None:
             return self.descent
         if isinstance(self.optimizer, optax.GradientTransformation):

@@ -127,13 +127,17 @@ def compare(
     record = log_spaced(steps) if record is None else tuple(record)
     if record[0] < 1:
         raise InputError("record must start at step 1 or later: at step 0 nothing has moved.")
-    experiments = [
-        Experiment(
-            net.with_width(w), data, learning_rate, steps, record, optimizer, batch_size, key,
-            min(kernel_points, len(data.x_train)),
+    experiments = []
+    for width in widths:
+        sized = net.with_width(width)
+        # In NTK parameterization the kernel is the same at every width.
+        limit = _kernels(base if name == "ntk" else sized, data)
+        points = min(kernel_points, len(data.x_train))
+        experiments.append(
+            Experiment(
+                sized, limit, data, learning_rate, steps, record, optimizer, batch_size, key, points
+            )
         )
-        for w in widths
-    ]  # fmt: skip
     checkpoint = None if folder is None else Checkpoint(folder, _settings(experiments[0]))
     results = _run_all(experiments, widths, seeds, checkpoint, progress)
     measures = {
@@ -207,9 +211,14 @@ def _learning_rate(net: Module, data: Data, asked: float | None) -> float:
     return float(asked)
 
 
+def _kernels(net: Module, data: Data) -> tuple[jax.Array, jax.Array]:
+    x = data.x_train
+    return net.kernel(x).ntk, net.kernel(data.x_test, x).ntk
+
+
 def _settings(e: Experiment) -> dict[str, Any]:
     """What decides the numbers of one width and seed, for the checkpoint."""
-    optimizer = None if e.optimizer is None else optimizer_fingerprint(e._real_optimizer())
+    optimizer = None if e.optimizer is None else optimizer_fingerprint(e.real_optimizer)
     return {
         "net": e.net.with_width(1).to_json(),
         "data": fingerprint(*e.data[:4]),
