@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ntk_lab.compare.checkpoint import Checkpoint, fingerprint, optimizer_fingerprint
