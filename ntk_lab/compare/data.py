@@ -9,6 +9,9 @@ import numpy as np
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import check_inputs
 
+# One-hot outputs per class that occurs, beyond which class numbers are taken to be something else.
+_SPARSEST = 10
+
 
 class Data(NamedTuple):
     """Training and test set; ``labels_test`` are class numbers, None for regression."""
@@ -51,13 +54,18 @@ def _pair(part: Any, name: str) -> tuple[jax.Array, np.ndarray]:
     except InputError as error:
         raise InputError(f"{name} set: {error}") from error
     y = np.asarray(y)
-    if y.ndim not in (1, 2) or len(y) != len(x):
+    if y.ndim not in (1, 2) or len(y) != len(x) or 0 in y.shape:
         raise InputError(
             f"the {name} set has {len(x)} examples and targets of shape {y.shape}; expected "
             f"({len(x)},) or ({len(x)}, outputs), one row an example in the same order."
         )
-    if not np.issubdtype(y.dtype, np.integer) and not np.isfinite(y.astype(float)).all():
-        rows = np.flatnonzero(~np.isfinite(y.astype(float)).reshape(len(y), -1).all(axis=1))
+    if y.dtype.kind not in "iufb":
+        raise InputError(
+            f"targets of the {name} set have dtype {y.dtype}; give class numbers as integers "
+            "(np.unique(y, return_inverse=True)[1] numbers names), or real targets as floats."
+        )
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        rows = np.flatnonzero(~np.isfinite(y).reshape(len(y), -1).all(axis=1))
         raise InputError(
             f"targets of the {name} set are NaN or infinite in {len(rows)} of {len(y)} examples, "
             f"the first of them number {rows[0]}. Remove these examples."
@@ -72,8 +80,18 @@ def _count_classes(y_train: np.ndarray, y_test: np.ndarray) -> int:
             f"shape {y_test.shape}; give both as integers of shape (n,)."
         )
     if min(y_train.min(), y_test.min()) < 0:
-        raise InputError("class numbers must be 0 or above; relabel the negative ones.")
-    return int(max(y_train.max(), y_test.max())) + 1
+        raise InputError(
+            "integer targets are class numbers, which must be 0 or above; relabel the negative "
+            "ones, or pass targets of -1 and 1 as floats, for a network with one output."
+        )
+    classes, used = int(max(y_train.max(), y_test.max())) + 1, np.union1d(y_train, y_test)
+    if classes > _SPARSEST * len(used):
+        raise InputError(
+            f"integer targets are class numbers, and these run up to {classes - 1} with only "
+            f"{len(used)} different ones. Number the classes from 0 (np.unique(y, "
+            "return_inverse=True)[1]), or, if these are targets of regression, pass them as floats."
+        )
+    return classes
 
 
 def _targets(y: np.ndarray, classes: int | None, dtype: Any) -> np.ndarray:
