@@ -16,6 +16,8 @@ class Split(NamedTuple):
 
 def split(x: np.ndarray, y: np.ndarray, train: int, test: int, seed: int) -> Split:
     """Draw training and test examples, centre and scale inputs by the training part."""
+    if len(x) != len(y):
+        raise InputError(f"there are {len(x)} inputs and {len(y)} targets; give one an input.")
     if train < 1 or test < 1 or train + test > len(x):
         raise InputError(
             f"asked for {train} training and {test} test examples; each must be at least 1 and "
