@@ -1,6 +1,6 @@
 """How gaps scale with width: fitted exponents, and the width at which a tolerance is met."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -18,7 +18,11 @@ class Exponent(NamedTuple):
 
 
 class RequiredWidth(NamedTuple):
-    """Width at which the total gap would come within tolerance; ``reason`` says when never."""
+    """Width at which the total gap would come within tolerance; ``reason`` says why never.
+
+    With a finite ``value``, ``reason`` says why no larger width than those measured is needed, or
+    is empty.
+    """
 
     value: float
     lower: float
@@ -34,7 +38,11 @@ class _Fit(NamedTuple):
 
 
 def fit_exponent(
-    widths: np.ndarray, gaps: np.ndarray, confidence: float, theory: float | None
+    widths: np.ndarray,
+    gaps: np.ndarray,
+    confidence: float,
+    theory: float | None,
+    rounding: float = 0.0,
 ) -> Exponent | None:
     """Exponent of ``gap = c * width^exponent`` by least squares on the logarithms.
 
@@ -46,15 +54,17 @@ def fit_exponent(
         Of the interval, from Student's t with ``W * seeds - 2`` degrees of freedom.
     theory
         What theory says, to stand beside it.
+    rounding
+        Gaps as small as this are rounding noise, without a power of the width.
 
     Returns
     -------
     Exponent or None
-        None where a power law cannot be fitted: fewer than three numbers, one width only, or
-        gaps of exactly zero.
+        None where a power law cannot be fitted: fewer than three numbers, one width only,
+        gaps of exactly zero, or of no more than rounding in the mean at every width.
     """
     fit = _fit(widths, gaps)
-    if fit is None:
+    if fit is None or (gaps.mean(axis=1) <= rounding).all():
         return None
     reach = stats.t.ppf((1 + confidence) / 2, fit.freedom) * np.sqrt(fit.covariance[1, 1])
     return Exponent(fit.slope, fit.slope - reach, fit.slope + reach, theory)
@@ -73,9 +83,18 @@ def required_width(
     The interval holds the given share of widths implied by coefficients drawn from their
     t-distribution. Never, that is, infinity, for parameterizations without a kernel limit, where
     discretization alone (which no width cures) exceeds the tolerance, or where the gap does not
-    fall with width.
+    fall with width. Where the mean gap is within the tolerance at every width already, and none of
+    this or the fit gives an upper bound, that is the smallest of the widths.
     """
-    never = float("inf")
+    result = _extrapolate(widths, total, discretization, tolerance, confidence, kernel_limit)
+    if not np.isfinite(result.upper) and (total.mean(axis=1) < tolerance).all():
+        smallest = float(min(widths))
+        return RequiredWidth(smallest, 1.0, smallest, "the gap is within it at every width")
+    return result
+
+
+def _extrapolate(widths, total, discretization, tolerance, confidence, kernel_limit):
+    never, unknown = float("inf"), float("nan")
     if not kernel_limit:
         reason = "this parameterization has no kernel limit (arXiv:2011.14522)"
         return RequiredWidth(never, never, never, reason)
@@ -84,19 +103,24 @@ def required_width(
         return RequiredWidth(never, never, never, reason)
     fit = _fit(widths, total)
     if fit is None:
-        return RequiredWidth(float("nan"), float("nan"), float("nan"), "no power law can be fitted")
-    if fit.slope >= 0:
-        return RequiredWidth(never, 0.0, never, "the measured gap does not fall with width")
+        return RequiredWidth(unknown, unknown, unknown, "no power law can be fitted")
     rng = np.random.default_rng(0)
     scale = np.sqrt(rng.chisquare(fit.freedom, _DRAWS) / fit.freedom)
     noise = rng.multivariate_normal(np.zeros(2), fit.covariance, _DRAWS) / scale[:, None]
-    intercept, slope = fit.intercept + noise[:, 0], fit.slope + noise[:, 1]
-    with np.errstate(over="ignore"):
-        draws = np.where(slope < 0, np.exp((np.log(tolerance) - intercept) / slope), never)
-        value = float(np.exp((np.log(tolerance) - fit.intercept) / fit.slope))
+    draws = _crossing(fit.intercept + noise[:, 0], fit.slope + noise[:, 1], tolerance)
+    value = float(_crossing(fit.intercept, fit.slope, tolerance))
     tail = (1 - confidence) / 2
     lower, upper = np.quantile(draws, [tail, 1 - tail], method="nearest")
-    return RequiredWidth(value, float(lower), float(upper), "")
+    reason = "the measured gap does not fall with width" if np.isinf(value) else ""
+    return RequiredWidth(value, float(lower), float(upper), reason)
+
+
+def _crossing(intercept: Any, slope: Any, tolerance: float) -> np.ndarray:
+    """Width, at least 1, at which power laws meet the tolerance; infinity if they do not fall."""
+    intercept, slope = np.asarray(intercept), np.asarray(slope)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        width = np.exp((np.log(tolerance) - intercept) / slope)
+    return np.where(slope < 0, np.maximum(width, 1), np.inf)
 
 
 def _fit(widths: np.ndarray, gaps: np.ndarray) -> _Fit | None:

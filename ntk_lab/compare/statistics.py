@@ -21,7 +21,7 @@ class Verdict(NamedTuple):
         Total gap over seeds, with one-sided confidence bounds.
     more_seeds
         How many more seeds would decide, if mean and spread stay as they are; 0 when decided,
-        None when no feasible number would.
+        None when no feasible number would or, with one seed, when that cannot be known.
     """
 
     status: Status
@@ -40,7 +40,7 @@ def judge(gaps: np.ndarray, tolerance: float, confidence: float) -> Verdict:
     """
     n, mean = len(gaps), float(np.mean(gaps))
     if n < 2:
-        return Verdict("undecided", mean, float("nan"), float("nan"), float("nan"), 1)
+        return Verdict("undecided", mean, float("nan"), float("nan"), float("nan"), None)
     spread = float(np.std(gaps, ddof=1))
     error = spread / n**0.5
     reach = float(stats.t.ppf(confidence, n - 1)) * error

@@ -21,8 +21,8 @@ def full_text(c: "Comparison") -> str:
         f"and {s['test']} test examples, {c.steps[-1]} steps\n"
         "Gaps are relative to how far the function moved; +- is the standard error over seeds."
     )
-    parts = [heading, table(c, early), table(c, c.steps[-1]), exponent_table(c), conclusion(c)]
-    return "\n\n".join(parts)
+    tables = [table(c, step) for step in dict.fromkeys((early, c.steps[-1]))]
+    return "\n\n".join([heading, *tables, exponent_table(c), conclusion(c)])
 
 
 def table(c: "Comparison", step: int) -> str:
@@ -62,8 +62,14 @@ def required_width_text(r: RequiredWidth, confidence: float) -> str:
         return f"unknown ({r.reason})"
     if np.isinf(r.value):
         return f"never ({r.reason})"
-    upper = "unbounded" if np.isinf(r.upper) else f"{r.upper:.0f}"
-    return f"{r.value:.0f} ({confidence:.0%} interval {r.lower:.0f} to {upper})"
+    if r.reason:
+        return f"at most {_width(r.value)} ({r.reason} measured)"
+    upper = "unbounded" if np.isinf(r.upper) else _width(r.upper)
+    return f"{_width(r.value)} ({confidence:.0%} interval {_width(r.lower)} to {upper})"
+
+
+def _width(value: float) -> str:
+    return f"{value:.0f}" if value < 1e6 else f"{value:.1e}"
 
 
 def verdict_text(c: "Comparison", width: int, step: int) -> str:
@@ -74,7 +80,9 @@ def verdict_text(c: "Comparison", width: int, step: int) -> str:
     if v.status == "fails":
         return f"fails (> {v.lower:.3f}, mainly {c.dominant(width, step)})"
     more = "no feasible number of seeds would decide"
-    if v.more_seeds is not None:
+    if len(c.seeds) < 2:
+        more = "one seed has no error bar; run at least 2"
+    elif v.more_seeds is not None:
         more = f"{v.more_seeds} more seed{'s' * (v.more_seeds != 1)} would decide"
     return f"undecided ({more})"
 
@@ -100,10 +108,12 @@ def conclusion(c: "Comparison") -> str:
         f"the largest gap is {c.dominant(widest, last)}."
     )
     if total is not None:
+        says = "theory gives no power for its main cause"
+        if total.theory is not None:
+            says = f"theory says {total.theory:+.1f} ({theory.source})"
         lines.append(
             f"The total gap goes as width^({total.value:+.2f}), {c.confidence:.0%} interval "
-            f"[{total.lower:+.2f}, {total.upper:+.2f}]; theory says {total.theory:+.1f} "
-            f"({theory.source})."
+            f"[{total.lower:+.2f}, {total.upper:+.2f}]; {says}."
         )
     needed = required_width_text(c.required_width(), c.confidence)
     lines.append(f"Width at which the gap at the last step is within {c.tolerance:g}: {needed}.")
