@@ -201,19 +201,20 @@ class Module(Pair):
     def parameterization(self) -> str:
         """Name of the parameterization of the network as a whole.
 
-        ``mean_field`` if its readout is; otherwise that of all its layers. Raises InputError for
-        mixtures, whose training time has no common scale.
+        ``mean_field`` if its readout is and the rest is ``ntk``; otherwise that of all its
+        layers. Raises InputError for mixtures, whose training time has no common scale.
         """
         layers = self._weighted_layers()
         readouts = {layer.parameterization for layer, readout in layers if readout}
-        names = {layer.parameterization for layer, readout in layers if not readout} | readouts
-        if len(names) <= 1:
-            return names.pop() if names else "ntk"
-        if readouts == {"mean_field"} and names == {"ntk", "mean_field"}:
+        hidden = {layer.parameterization for layer, readout in layers if not readout}
+        if readouts == {"mean_field"} and hidden <= {"ntk"}:
             return "mean_field"
+        if "mean_field" not in hidden and len(hidden | readouts) <= 1:
+            return (hidden | readouts or {"ntk"}).pop()
         raise InputError(
-            f"the layers mix parameterizations ({', '.join(sorted(names))}); make them agree with "
-            "net.with_parameterization(name)."
+            f"hidden layers have parameterization {sorted(hidden)} and the readout "
+            f"{sorted(readouts)}, which have no common scale of training time (mean_field is for "
+            "readouts). Make them agree with net.with_parameterization(name)."
         )
 
     def _weighted_layers(self) -> list[tuple[Any, bool]]:
