@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from ntk_lab.compare.checkpoint import Checkpoint, fingerprint, optimizer_fingerprint
 from ntk_lab.compare.comparison import Comparison
@@ -14,7 +15,7 @@ from ntk_lab.compare.experiment import Experiment, OptimizerLike
 from ntk_lab.errors import InputError, StabilityError
 from ntk_lab.nn import Module
 from ntk_lab.predict import max_learning_rate
-from ntk_lab.train import log_spaced
+from ntk_lab.train.schedule import check_record
 
 # Seeds of small networks are trained together; larger ones fewer at a time, so that finished
 # work is kept and reported often.
@@ -119,15 +120,16 @@ def compare(
     Comparison(widths=(8, 32), seeds=2, steps=10, parameterization='ntk')
     """
     data = read_data(train, test)
-    widths, name = _check(net, widths, seeds, steps, tolerance, confidence, kernel_points)
+    widths = _check(net, widths, tolerance, confidence)
+    _check_whole(seeds=(seeds, 1), steps=(steps, 1), kernel_points=(kernel_points, 2))
+    _check_whole(key=(key, 0))
     if parameterization is not None:
-        net, name = net.with_parameterization(parameterization), parameterization
+        net = net.with_parameterization(parameterization)
+    name = net.common_parameterization()
     _check_network(net, data, widths)
+    record = _check_training(steps, record, batch_size, optimizer, len(data.x_train))
     base = net.with_width(widths[0])
     learning_rate = _learning_rate(base, data, learning_rate)
-    record = log_spaced(steps) if record is None else tuple(record)
-    if record[0] < 1:
-        raise InputError("record must start at step 1 or later: at step 0 nothing has moved.")
     experiments = []
     for width in widths:
         sized = net.with_width(width)
@@ -153,6 +155,7 @@ def compare(
         / experiments[0].rate,
         "train": len(data.x_train),
         "test": len(data.x_test),
+        "dtype": data.x_train.dtype.name,
         "batch_size": batch_size,
         "optimizer": optimizer is not None or batch_size is not None,
         "key": key,
@@ -162,27 +165,53 @@ def compare(
     return Comparison(measures, widths, seeds_run, record, times, settings, tolerance, confidence)
 
 
-def _check(net, widths, seeds, steps, tolerance, confidence, kernel_points):
+def _check(net, widths, tolerance, confidence):
     if not isinstance(net, Module):
         raise InputError(
             f"compare needs an ntk_lab.nn network, whose width can be changed; got {type(net)}."
         )
-    widths = tuple(widths)
-    if not widths or any(not isinstance(w, int | np.integer) or w < 1 for w in widths):
+    widths = tuple(widths) if np.ndim(widths) else (widths,)
+    if not widths or not all(_is_whole(w) and w >= 1 for w in widths):
         raise InputError(f"widths={widths} must be whole numbers of at least 1.")
     if list(widths) != sorted(set(widths)):
         raise InputError(f"widths={widths} must rise, each once.")
-    for label, value, least in (("seeds", seeds, 1), ("steps", steps, 1)):
-        if value < least:
-            raise InputError(f"{label}={value} must be at least {least}.")
     if not 0 < tolerance < 1 or not 0.5 < confidence < 1:
         raise InputError(
             f"tolerance={tolerance} must lie between 0 and 1 and confidence={confidence} between "
             "0.5 and 1."
         )
-    if kernel_points < 2:
-        raise InputError(f"kernel_points={kernel_points} must be at least 2.")
-    return tuple(int(w) for w in widths), net.parameterization()
+    return tuple(int(w) for w in widths)
+
+
+def _check_whole(**values: tuple[Any, int]) -> None:
+    for label, (value, least) in values.items():
+        if not _is_whole(value) or value < least:
+            raise InputError(f"{label}={value} must be a whole number of at least {least}.")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check_training(steps, record, batch_size, optimizer, n) -> tuple[int, ...]:
+    """The steps to record; errors for settings that training would refuse later."""
+    if batch_size is not None and not (_is_whole(batch_size) and 1 <= batch_size <= n):
+        raise InputError(
+            f"batch_size={batch_size} must be a whole number between 1 and the number of training "
+            f"examples, {n}."
+        )
+    made = optimizer(1.0) if callable(optimizer) else optimizer
+    if made is not None and not isinstance(made, optax.GradientTransformation):
+        raise InputError(
+            f"optimizer={optimizer!r} must be an optax optimizer, such as optax.adam(1e-3), or a "
+            "function of the learning rate that gives one, such as optax.adam."
+        )
+    if record is not None and not all(_is_whole(r) and r >= 1 for r in record):
+        raise InputError(
+            f"record={tuple(record)} must be whole step numbers from 1: at step 0 nothing has "
+            "moved."
+        )
+    return check_record(steps, record)
 
 
 def _check_network(net: Module, data: Data, widths: tuple[int, ...]) -> None:
@@ -191,7 +220,8 @@ def _check_network(net: Module, data: Data, widths: tuple[int, ...]) -> None:
         raise InputError(
             f"the network maps an example of shape {data.x_train.shape[1:]} to {shape}, but the "
             f"targets have {data.y_train.shape[1]} outputs. Its last layer must be "
-            f"ntk.nn.Dense({data.y_train.shape[1]}), after ntk.nn.Flatten() for images."
+            f"ntk.nn.Dense({data.y_train.shape[1]}), after ntk.nn.Flatten() for images. (Class "
+            "numbers are integers of shape (n,); real targets of regression are floats.)"
         )
 
 
@@ -199,6 +229,11 @@ def _learning_rate(net: Module, data: Data, asked: float | None) -> float:
     """The learning rate in units of NTK parameterization, checked against stability."""
     scale = net.learning_rate_scale()
     limit = float(max_learning_rate(net.kernel(data.x_train).ntk)) / scale
+    if limit == float("inf"):
+        raise InputError(
+            "the NTK of this network is zero: no parameter that reaches the output is trained. "
+            "Leave at least the last layer out of ntk.nn.Frozen."
+        )
     if asked is None:
         return _DEFAULT_SHARE * limit
     if not 0 < asked < float("inf"):

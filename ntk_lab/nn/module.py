@@ -195,10 +195,10 @@ class Module(Pair):
         if not widths:
             return 1.0
         return {"ntk": 1.0, "standard": 1 / widths[-1], "mean_field": float(widths[-1])}[
-            self.parameterization()
+            self.common_parameterization()
         ]
 
-    def parameterization(self) -> str:
+    def common_parameterization(self) -> str:
         """Name of the parameterization of the network as a whole.
 
         ``mean_field`` if its readout is and the rest is ``ntk``; otherwise that of all its
