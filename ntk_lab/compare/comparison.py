@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import xarray
 
 _FILE = "comparison.nc"
+_ROUNDINGS = 1000  # gaps below so many roundings of their dtype are noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,17 +74,25 @@ class Comparison:
 
     def dominant(self, width: int, step: int) -> str:
         """Gap with the largest mean at a width and step: the main cause of the total."""
-        i, j = self.widths.index(width), self.steps.index(step)
+        i, j = self._width(width), self._step(step)
         return max(self.gaps, key=lambda g: self.gap(g)[i, :, j].mean())
 
     def exponents(self, step: int | None = None) -> dict[str, Exponent | None]:
-        """Fitted power of the width in each gap at a step (default the last)."""
+        """Fitted power of the width in each gap at a step (default the last).
+
+        None where there is no power law to fit: one width, or gaps that are zero to rounding.
+        Theory's power of the total is left out where its main cause at the largest width is one
+        that no width cures, discretization or the optimizer, or the optimizer differs at all.
+        """
         j = self._step(step)
-        theory = width_theory(self.settings["parameterization"]).exponents
+        theory = dict(width_theory(self.settings["parameterization"]).exponents)
+        incurable = ("discretization", "optimizer")
+        if "optimizer" in self.gaps or self.dominant(self.widths[-1], self.steps[j]) in incurable:
+            theory.pop(TOTAL)
+        rounding = _ROUNDINGS * float(np.finfo(self.settings.get("dtype", "float32")).eps)
+        widths = np.asarray(self.widths)
         return {
-            g: fit_exponent(
-                np.asarray(self.widths), self.gap(g)[:, :, j], self.confidence, theory.get(g)
-            )
+            g: fit_exponent(widths, self.gap(g)[:, :, j], self.confidence, theory.get(g), rounding)
             for g in (*self.gaps, TOTAL)
         }
 
@@ -101,6 +110,7 @@ class Comparison:
 
     def predicts_until(self, width: int) -> float:
         """Last time of the unbroken run of recorded times, from the first, that are predicted."""
+        self._width(width)
         until = 0.0
         for step, time in zip(self.steps, self.times, strict=True):
             if self.verdicts[width, step].status != "predicts":
@@ -114,6 +124,11 @@ class Comparison:
         if step not in self.steps:
             raise InputError(f"step {step} was not recorded; recorded are {self.steps}.")
         return self.steps.index(step)
+
+    def _width(self, width: int) -> int:
+        if width not in self.widths:
+            raise InputError(f"width {width} was not compared; compared are {self.widths}.")
+        return self.widths.index(width)
 
     @cached_property
     def dataset(self) -> "xarray.Dataset":
