@@ -5,6 +5,8 @@ With ``x = learning_rate * lambda / n`` and momentum ``m`` the error e of a mode
 below solve this in closed form for any number of steps, so that rounding does not add up.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -53,8 +55,7 @@ def momentum_factors(
     surviving, learnt
         In the shape and dtype of ``x``.
     """
-    root = momentum**0.5
-    low, high = ((1 - momentum) / (1 + root)) ** 2, (1 + root) ** 2
+    low, high = _critical(momentum)
     # Each branch sees only its own range: derivatives of the others stay finite.
     inside = 8 * float(jnp.finfo(x.dtype).eps)
     slow = _slow(jnp.minimum(x, low * (1 - inside)), steps, momentum)
@@ -70,54 +71,55 @@ def momentum_factors(
 def _slow(x: jax.Array, steps: jax.Array, m: float) -> tuple[jax.Array, jax.Array]:
     gap, total = _gap(x, m), 1 - m + x
     delta = 2 * x / (total + gap)  # 1 - the larger root, without cancellation
-    power, correction = _real_roots(1 - delta, jnp.log1p(-delta), delta, gap, steps, m)
+    correction = _correction(1 - delta, delta, gap, steps)
+    power = steps.astype(x.dtype) * jnp.log1p(-delta)
     surviving = jnp.exp(power) * (1 + correction)
     return surviving, -jnp.expm1(power) - jnp.exp(power) * correction
 
 
 def _fast(x: jax.Array, steps: jax.Array, m: float) -> tuple[jax.Array, jax.Array]:
     gap, total = _gap(x, m), 1 - m + x
-    delta = (total + gap) / 2
-    size = delta - 1  # of the larger root, which is negative
-    power, correction = _real_roots(size, jnp.log1p(delta - 2), delta, gap, steps, m)
+    delta = (total + gap) / 2  # 1 - the larger root, which is negative
+    correction = _correction(delta - 1, delta, gap, steps)
+    power = steps.astype(x.dtype) * jnp.log1p(delta - 2)
     surviving = _parity(steps, x) * jnp.exp(power) * (1 + correction)
     return surviving, 1 - surviving
 
 
 def _oscillating(x: jax.Array, steps: jax.Array, m: float) -> tuple[jax.Array, jax.Array]:
-    root = m**0.5
-    low, high = ((1 - m) / (1 + root)) ** 2, (1 + root) ** 2
+    low, high = _critical(m)
     count = steps.astype(x.dtype)
-    angle = 2 * jnp.arctan2(jnp.sqrt(x - low), jnp.sqrt(high - x))
-    envelope = jnp.exp(count * jnp.log(jnp.asarray(root, x.dtype)))
-    swing = (1 - m - x) / jnp.sqrt((x - low) * (high - x))
-    surviving = envelope * (jnp.cos(count * angle) + swing * jnp.sin(count * angle))
+    # Angles above pi / 2 are measured from pi: at both ends only small angles are accurate.
+    near, far = jnp.sqrt(x - low), jnp.sqrt(high - x)
+    swing = (1 - m - x) / (near * far)
+    flip = x > 1 + m
+    angle = count * 2 * jnp.arctan2(jnp.minimum(near, far), jnp.maximum(near, far))
+    swing, sign = jnp.where(flip, -swing, swing), jnp.where(flip, _parity(steps, x), 1)
+    envelope = jnp.exp(count * (math.log(m) / 2))
+    surviving = sign * envelope * (jnp.cos(angle) + swing * jnp.sin(angle))
     return surviving, 1 - surviving
+
+
+def _critical(m: float) -> tuple[float, float]:
+    """Where the two roots coincide: ``(1 - sqrt(m))^2`` and ``(1 + sqrt(m))^2``."""
+    root = math.sqrt(m)
+    return ((1 - m) / (1 + root)) ** 2, (1 + root) ** 2
 
 
 def _gap(x: jax.Array, m: float) -> jax.Array:
     """Distance of the two real roots."""
-    root = m**0.5
-    low, high = ((1 - m) / (1 + root)) ** 2, (1 + root) ** 2
+    low, high = _critical(m)
     return jnp.sqrt((low - x) * (high - x))
 
 
-def _real_roots(
-    size: jax.Array,
-    log_size: jax.Array,
-    delta: jax.Array,
-    gap: jax.Array,
-    steps: jax.Array,
-    m: float,
-) -> tuple[jax.Array, jax.Array]:
-    """Parts of ``|e| = exp(power) * (1 + correction)``.
+def _correction(size: jax.Array, delta: jax.Array, gap: jax.Array, steps: jax.Array) -> jax.Array:
+    """What the smaller root adds: ``|e| = size^steps (1 + correction)``.
 
-    ``size`` is the absolute value of the root ``1 - delta`` that dominates; the other one is
-    smaller by ``gap``.
+    ``size`` is the absolute value of the larger root ``1 - delta``; that of the smaller root is
+    ``size - gap``.
     """
-    count = steps.astype(size.dtype)
     ratio = jnp.log1p(-jnp.minimum(gap / size, _below_one(size)))
-    return count * log_size, -jnp.expm1(count * ratio) * delta * (m / size) / gap
+    return -jnp.expm1(steps.astype(size.dtype) * ratio) * delta * (size - gap) / gap
 
 
 def _parity(steps: jax.Array, x: jax.Array) -> jax.Array:

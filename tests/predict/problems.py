@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+
 from ntk_lab.kernel.result import Kernel
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ntk_lab.kernel.result import Kernel
 from ntk_lab.predict import gp_posterior, gradient_flow, max_learning_rate
 
@@ -68,7 +69,12 @@ def test_means_and_covariances_over_initializations_match(name, arrays):
     )
     flows = {
         which: gradient_flow(
-            dd, arrays[f"{name}/y_train"], td, tt, ridge=ridge(name, getattr(dd, which)), which=which
+            dd,
+            arrays[f"{name}/y_train"],
+            td,
+            tt,
+            ridge=ridge(name, getattr(dd, which)),
+            which=which,
         )
         for which in ("nngp", "ntk")
     }
