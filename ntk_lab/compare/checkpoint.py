@@ -14,6 +14,8 @@ import optax
 
 from ntk_lab.errors import InputError
 
+_STAMP = "settings"
+
 
 class Checkpoint:
     """A folder with one file for each finished width and seed, and the settings they belong to.
@@ -23,7 +25,8 @@ class Checkpoint:
     folder
         Made if it does not exist.
     settings
-        Everything that decides the numbers; a folder made with other settings is refused.
+        Everything that decides the numbers, among it the recorded ``steps``; a folder made with
+        other settings is refused.
 
     Raises
     ------
@@ -34,11 +37,13 @@ class Checkpoint:
     def __init__(self, folder: str | os.PathLike, settings: Mapping[str, Any]):
         self.folder = Path(folder) / "runs"
         text = json.dumps(settings, sort_keys=True, indent=1)
+        self._steps = len(settings["steps"])
+        self._stamp = hashlib.sha256(text.encode()).hexdigest()
         manifest = self.folder / "settings.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if manifest.exists():
-                self._check(json.loads(manifest.read_text()), json.loads(text))
+                self._check(_read(manifest), json.loads(text))
             _write(manifest, text.encode())
         except OSError as error:
             raise InputError(
@@ -58,20 +63,24 @@ class Checkpoint:
         return self.folder / f"width-{width}-seed-{seed}.npz"
 
     def load(self, width: int, seed: int) -> dict[str, np.ndarray] | None:
-        """Measures of a finished seed, or None."""
-        path = self._path(width, seed)
-        if not path.exists():
-            return None
-        with np.load(path) as stored:
-            return {name.replace("|", "/"): stored[name] for name in stored.files}
+        """Measures of a finished seed; None if there are none, or none that can be trusted."""
+        try:
+            with np.load(self._path(width, seed)) as stored:
+                found = {name.replace("|", "/"): stored[name] for name in stored.files}
+        except Exception:
+            return None  # missing, or damaged in one of many ways: it is computed again
+        stamp = found.pop(_STAMP, None)
+        whole = all(values.shape == (self._steps,) for values in found.values())
+        return found if whole and found and str(stamp) == self._stamp else None
 
     def save(self, width: int, seed: int, measures: Mapping[str, np.ndarray]) -> None:
         """Keep the measures of a finished seed; a file appears whole or not at all."""
         path = self._path(width, seed)
         part = path.with_suffix(".part")
+        # A zip member's name cannot hold a slash.
+        arrays = {name.replace("/", "|"): values for name, values in measures.items()}
         with part.open("wb") as stream:
-            # A zip member's name cannot hold a slash.
-            np.savez(stream, **{name.replace("/", "|"): v for name, v in measures.items()})
+            np.savez(stream, **arrays, **{_STAMP: np.asarray(self._stamp)})
         part.replace(path)
 
 
@@ -85,15 +94,34 @@ def fingerprint(*arrays: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def optimizer_fingerprint(optimizer: optax.GradientTransformation) -> str:
-    """Hash of what an optimizer does to a small problem: functions have no other lasting name."""
-    params = {"a": jnp.linspace(-1.0, 2.0, 5), "b": jnp.ones((2, 3))}
-    state = optimizer.init(params)
-    for scale in (1.0, -0.3, 0.1):
-        gradient = jax.tree.map(lambda p, scale=scale: scale * (p + 0.5), params)
+def optimizer_fingerprint(optimizer: optax.GradientTransformation, params: Any, steps: int) -> str:
+    """Hash of what an optimizer does to ``params``: functions have no other lasting name.
+
+    As many updates as the run has, so that schedules count, from gradients made up for the purpose.
+    """
+
+    def step(carry, index):
+        params, state = carry
+        gradient = jax.tree.map(lambda p: (p + 0.5) * jnp.cos(index).astype(p.dtype), params)
         updates, state = optimizer.update(gradient, state, params)
-        params = optax.apply_updates(params, updates)
-    return fingerprint(*jax.tree.leaves(params))
+        return (optax.apply_updates(params, updates), state), optax.tree.norm(updates)
+
+    @jax.jit
+    def run(params):
+        carry, sizes = jax.lax.scan(step, (params, optimizer.init(params)), jnp.arange(steps))
+        return jax.tree.leaves(carry[0]), sizes
+
+    return fingerprint(*jax.tree.leaves(run(params)))
+
+
+def _read(manifest: Path) -> dict:
+    try:
+        return dict(json.loads(manifest.read_text()))
+    except ValueError as error:
+        raise InputError(
+            f"{os.fspath(manifest)!r} is damaged, so that the runs beside it cannot be trusted. "
+            "Give another output folder, or delete this one."
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -254,9 +254,14 @@ def _kernels(net: Module, data: Data) -> tuple[jax.Array, jax.Array]:
 
 def _settings(e: Experiment) -> dict[str, Any]:
     """What decides the numbers of one width and seed, for the checkpoint."""
-    optimizer = None if e.optimizer is None else optimizer_fingerprint(e.real_optimizer)
+    smallest, optimizer = e.net.with_width(1), None
+    if e.optimizer is not None:
+        params = smallest.init(jax.random.key(0), e.data.x_train.shape[1:], e.data.x_train.dtype)
+        # At the rate in common units: that of a width would tie the folder to the first width.
+        made = e.optimizer(e.learning_rate) if callable(e.optimizer) else e.optimizer
+        optimizer = optimizer_fingerprint(made, params, e.record[-1])
     return {
-        "net": e.net.with_width(1).to_json(),
+        "net": smallest.to_json(),
         "data": fingerprint(*e.data[:4]),
         "learning_rate": f"{e.learning_rate:.12g}",
         "steps": list(e.record),
