@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ntk_lab.compare.data import Data
+from ntk_lab.compare.data import Data, spread
 from ntk_lab.errors import NumericalError
 
 GAPS = ("discretization", "finite-width kernel", "feature learning", "optimizer")
 TOTAL = "total"
+# A function that moved by fewer roundings than this has gaps of noise; so has a kernel's centring.
+_ROUNDINGS = 100
 
 
 class Stages(NamedTuple):
@@ -43,11 +45,13 @@ def measure(stages: Stages, data: Data, *, optimizer: bool) -> dict[str, np.ndar
     }
     if optimizer:
         outputs["optimizer"] = np.asarray(stages.real.test[s, 1:])
-    moved = _norm(np.asarray(stages.real.test[s, 1:]) - start)
-    if not (moved > 0).all():
+    end = np.asarray(stages.real.test[s, 1:])
+    moved = _norm(end - start)
+    if not (moved > _ROUNDINGS * np.finfo(end.dtype).eps * _norm(end)).all():
         raise NumericalError(
-            "the network's outputs on the test set did not move at all between the start and a "
-            "recorded step, so no relative gap exists. Raise the learning rate, or record later."
+            "the network's outputs on the test set did not move, or by no more than rounding, "
+            "between the start and a recorded step, so no relative gap exists. Raise the learning "
+            "rate, record later, or use float64."
         )
     path = list(outputs.values())
     result = {"displacement": moved}
@@ -68,7 +72,7 @@ def _of_the_run(stages: Stages, data: Data) -> dict[str, np.ndarray]:
     run, s = stages.real, stages.seed
     kernels = np.asarray(run.ntk[s])
     drift = _norm(kernels[1:] - kernels[0]) / _norm(kernels[0])
-    y = np.asarray(data.y_train[: kernels.shape[-1]])
+    y = np.asarray(data.y_train)[spread(len(data.y_train), kernels.shape[-1])]
     return {
         "drift": drift,
         "alignment": np.asarray([alignment(k, y @ y.T) for k in kernels[1:]]),
@@ -78,11 +82,22 @@ def _of_the_run(stages: Stages, data: Data) -> dict[str, np.ndarray]:
 
 
 def alignment(a: np.ndarray, b: np.ndarray) -> float:
-    """Centred kernel alignment ``<Ha H, b> / (|HaH| |HbH|)``, in [-1, 1] (arXiv:1203.0550)."""
-    a, b = (k - k.mean(0, keepdims=True) for k in (a, b))
-    a, b = (k - k.mean(1, keepdims=True) for k in (a, b))
-    scale = np.linalg.norm(a) * np.linalg.norm(b)
-    return float((a * b).sum() / scale) if scale > 0 else float("nan")
+    """Centred kernel alignment ``<HaH, b> / (|HaH| |HbH|)``, in [-1, 1] (arXiv:1203.0550).
+
+    NaN where nothing but rounding is left of a kernel when it is centred.
+    """
+    (a, a_constant), (b, b_constant) = _centred(a), _centred(b)
+    if a_constant or b_constant:
+        return float("nan")
+    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def _centred(k: np.ndarray) -> tuple[np.ndarray, bool]:
+    noise = _ROUNDINGS * np.finfo(k.dtype).eps * np.linalg.norm(k)
+    k = k.astype(np.float64)
+    k = k - k.mean(0, keepdims=True)
+    k = k - k.mean(1, keepdims=True)
+    return k, bool(np.linalg.norm(k) <= noise)
 
 
 def _norm(f: np.ndarray) -> np.ndarray:

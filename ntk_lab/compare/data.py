@@ -122,3 +122,8 @@ def _check(x_train: jax.Array, y_train: np.ndarray, x_test: jax.Array, y_test: n
             "nothing to learn that would tell kernel and network apart. Check the labels, or "
             "whether the data were sorted by class before they were cut."
         )
+
+
+def spread(n: int, count: int) -> np.ndarray:
+    """``count`` of the numbers ``0 .. n - 1``, evenly spaced: data may be sorted by class."""
+    return np.linspace(0, n - 1, count).round().astype(int)

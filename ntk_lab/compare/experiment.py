@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from ntk_lab.compare.budget import Stages, measure
-from ntk_lab.compare.data import Data
+from ntk_lab.compare.data import Data, spread
 from ntk_lab.errors import StabilityError
 from ntk_lab.nn import Module
 from ntk_lab.predict import gradient_descent, gradient_flow, max_learning_rate
@@ -67,7 +67,7 @@ class Experiment:
         real = network
         if self.optimizer is not None or self.batch_size is not None:
             real = self._train(params, self.real_optimizer, kernel=True, batch=self.batch_size)
-        self._check_divergence(linear, real, seeds)
+        self._check_divergence(linear, network, real, seeds)
         flow, descent = self._predict(linear)
         results = []
         for s in range(len(seeds)):
@@ -77,6 +77,7 @@ class Experiment:
 
     def _train(self, params, optimizer, *, linearized=False, kernel=False, batch=None):
         data = self.data
+        points = spread(len(data.x_train), self.kernel_points)
         return ensemble(
             self.net.apply,
             params,
@@ -89,7 +90,7 @@ class Experiment:
             batch_size=batch,
             key=jax.random.key(self.key),
             linearized=linearized,
-            kernel_points=data.x_train[: self.kernel_points] if kernel else None,
+            kernel_points=data.x_train[points] if kernel else None,
         )
 
     @cached_property
@@ -117,13 +118,19 @@ class Experiment:
             np.asarray(p.test.mean).reshape(split).transpose(2, 0, 1, 3) for p in (flow, descent)
         )  # type: ignore[return-value]
 
-    def _check_divergence(self, linear, real, seeds: list[int]) -> None:
-        for name, run in (("linearized network", linear), ("network", real)):
-            bad = [s for i, s in enumerate(seeds) if not np.isfinite(run.loss[i]).all()]
+    def _check_divergence(self, linear, network, real, seeds: list[int]) -> None:
+        for name, run in (
+            ("linearized network", linear),
+            ("network under gradient descent", network),
+            ("network", real),
+        ):
+            finite = [np.isfinite(run.loss[i]) & np.isfinite(run.test[i]).all((1, 2))
+                      for i in range(len(seeds))]  # fmt: skip
+            bad = [s for s, fine in zip(seeds, finite, strict=True) if not fine.all()]
             if bad:
                 limit = float(max_learning_rate(self.kernels[0]))
                 raise StabilityError(
-                    f"training diverged: the {name} of seed {bad[0]} has a loss that is not "
+                    f"training diverged: the {name} of seed {bad[0]} has outputs that are not "
                     f"finite. The learning rate {self.rate:.4g} is below the kernel's limit "
                     f"2 / lambda_max = {limit:.4g}, but this finite network is sharper than its "
                     "kernel, or the optimizer adds to the rate. Use a smaller learning rate. "
