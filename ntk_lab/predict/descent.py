@@ -78,7 +78,7 @@ def _descend(
     modes: Modes, learning_rate: jax.Array, momentum: float, steps: jax.Array
 ) -> Prediction:
     x = learning_rate * modes.rates
-    if momentum:
+    if momentum > float(jnp.finfo(x.dtype).eps):  # less of it changes nothing
         surviving, learnt = momentum_factors(x, steps, momentum)
     else:
         surviving, learnt = plain_factors(x, steps)

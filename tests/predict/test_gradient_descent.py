@@ -31,7 +31,7 @@ def simulate(p, steps, rate, momentum=0.0, ridge=0.0):
     return f[:n], f[n:]
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.05, 0.5, 0.9])
+@pytest.mark.parametrize("momentum", [0.0, 1e-14, 0.05, 0.5, 0.9])
 @pytest.mark.parametrize("fraction", [0.01, 0.3, 0.8, 0.999])
 @pytest.mark.parametrize("ridge", [0.0, 0.3])
 def test_closed_form_equals_the_loop(momentum, fraction, ridge):

@@ -112,7 +112,7 @@ def test_marginal_likelihood_can_be_maximized_over_the_noise():
         blocks = P.train_train.nngp, P.test_train.nngp
         return gp_posterior(blocks[0], P.y, blocks[1], noise=noise).log_marginal_likelihood
 
-    check_grads(likelihood, (jnp.asarray(0.3),), order=2, rtol=1e-5)
+    check_grads(likelihood, (jnp.asarray(0.3),), order=1, rtol=1e-6)
 
 
 def test_derivatives_stay_finite_for_rank_deficient_kernels():
