@@ -54,7 +54,9 @@ def accuracy(c: "Comparison", ax: "Axes", width: int | None = None) -> list[Any]
 
 
 def _title(c: "Comparison", i: int, name: str, shown: list[str]) -> str:
-    kernel, real = (float(c.measures[f"{name}/{p}"][i, :, -1].mean()) for p in (shown[0], shown[-1]))
+    kernel, real = (
+        float(c.measures[f"{name}/{p}"][i, :, -1].mean()) for p in (shown[0], shown[-1])
+    )
     what = "accuracy" if name == "accuracy" else "loss"
     digits = ".1%" if name == "accuracy" else ".3g"
     return (

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LOG_ABOVE = 8
 
+
 def budget(c: "Comparison", ax: "Axes", width: int | None = None) -> list[Any]:
     """Each gap of the error budget against time, with bands of one standard error.
 
@@ -65,6 +66,6 @@ def _title(c: "Comparison", i: int) -> str:
     width, last = c.widths[i], c.steps[-1]
     total = float(np.mean(c.gap()[i, :, -1]))
     return (
-        f"Width {width}: kernel theory is off by {total:.2g} at the end, "
-        f"mainly from {c.dominant(width, last)}"
+        f"Width {width}: kernel theory is off by {total:.2g} at the end; "
+        f"main cause: {c.dominant(width, last)}"
     )

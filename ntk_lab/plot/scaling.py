@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ntk_lab.plot.style import CAUSES, GAP, GUIDE, finish, marker, matplotlib, mean_and_error, signed
+from ntk_lab.plot.style import (
+    CAUSES,
+    GAP,
+    GUIDE,
+    finish,
+    marker,
+    matplotlib,
+    mean_and_error,
+    signed,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +72,9 @@ def scaling(c: "Comparison", ax: "Axes", step: int | None = None) -> list[Any]:
     )
     handles.append(tolerance)
     if any(e is not None and e.theory is not None for e in exponents.values()):
-        handles += ax.plot([], [], color=GUIDE, linewidth=0.8, linestyle=":", label="theory's slope")
+        handles += ax.plot(
+            [], [], color=GUIDE, linewidth=0.8, linestyle=":", label="theory's slope"
+        )
     _axes(c, ax)
     finish(ax, _title(exponents["total"], c.steps[j]), columns=2, handles=handles)
     return [*artists, tolerance]
@@ -84,5 +95,5 @@ def _title(total: Any, step: int) -> str:
     if total is None:
         return f"Gaps at step {step}; no power law of the width can be fitted"
     verb = "falls" if total.upper < 0 else "grows" if total.lower > 0 else "goes"
-    power = f"The total gap {verb} as width^{signed(total.value)} at step {step}"
+    power = f"The total gap {verb} as width^{signed(total.value)} at step\N{NO-BREAK SPACE}{step}"
     return power if total.theory is None else f"{power}; theory says {signed(total.theory, 1)}"
