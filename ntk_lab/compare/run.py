@@ -21,6 +21,8 @@ from ntk_lab.train.schedule import check_record
 # work is kept and reported often.
 _PARAMETERS_AT_ONCE = 1_500_000
 _DEFAULT_SHARE = 0.05
+# Compiling for one width takes as long as training with so many parameters x examples x steps.
+_OVERHEAD = 2e10
 
 
 class Progress(NamedTuple):
@@ -277,7 +279,10 @@ def _run_all(experiments, widths, seeds, checkpoint, progress):
     found = {
         (w, s): checkpoint.load(w, s) if checkpoint else None for w in widths for s in range(seeds)
     }
-    costs = dict(zip(widths, (e.parameters for e in experiments), strict=True))
+    costs = {
+        w: e.parameters * e.record[-1] * len(e.data.x_train) + _OVERHEAD / seeds
+        for w, e in zip(widths, experiments, strict=True)
+    }
     total = float(sum(costs[w] for w, s in found))
     done = float(sum(costs[w] for (w, s), r in found.items() if r is not None))
     for width, experiment in zip(widths, experiments, strict=True):
