@@ -1,5 +1,6 @@
 """Confidence statements about a gap: predicts, fails, or undecided."""
 
+from bisect import bisect_left
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -54,7 +55,9 @@ def judge(gaps: np.ndarray, tolerance: float, confidence: float) -> Verdict:
 
 
 def _more_seeds(n: int, distance: float, spread: float, confidence: float) -> int | None:
-    counts = np.arange(n + 1, _MOST_SEEDS)
-    reach = stats.t.ppf(confidence, counts - 1) * spread / np.sqrt(counts)
-    enough = np.flatnonzero(reach < distance)
-    return int(counts[enough[0]] - n) if len(enough) else None
+    def decides(count: int) -> bool:
+        return float(stats.t.ppf(confidence, count - 1)) * spread / count**0.5 < distance
+
+    counts = range(n + 1, _MOST_SEEDS)
+    first = bisect_left(counts, True, key=decides)
+    return counts[first] - n if first < len(counts) else None
