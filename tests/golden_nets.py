@@ -1,0 +1,63 @@
+"""Stored architectures (tests/golden/README.md, section 1.2) as networks of this library."""
+
+import ntk_lab as ntk
+
+
+class NotBuilt(Exception):
+    """The description uses a layer that the library does not have."""
+
+
+def build(net):
+    """Network from a stored description; raises NotBuilt where a layer does not exist."""
+    return _sequence([net])
+
+
+def _sequence(layers):
+    built, rest = [], list(layers)
+    while rest:
+        layer = rest.pop(0)
+        if layer["layer"] == "Serial":
+            rest = layer["layers"] + rest
+        elif layer["layer"] == "FanOut":
+            built.append(_residual(layer, rest.pop(0), rest.pop(0)))
+        elif layer["layer"] in _LAYERS:
+            built.append(_LAYERS[layer["layer"]](layer))
+        else:
+            raise NotBuilt(layer["layer"])
+    return ntk.nn.Sequential(*built)
+
+
+def _residual(fan_out, parallel, fan_in):
+    names = [branch["layer"] for branch in parallel["branches"]]
+    if fan_out["num"] != 2 or fan_in["layer"] != "FanInSum" or names[1] != "Identity":
+        raise NotBuilt(f"{names} into {fan_in['layer']}")
+    return ntk.nn.Residual(_sequence(parallel["branches"][:1]))
+
+
+def _dense(layer):
+    return ntk.nn.Dense(
+        layer["width"], layer["W_std"], layer["b_std"], parameterization=layer["parameterization"]
+    )
+
+
+def _erf(layer):
+    if (layer["a"], layer["b"], layer["c"]) != (1, 1, 0):
+        raise NotBuilt("Erf with constants")
+    return ntk.nn.Erf()
+
+
+def _numerical(layer):
+    if layer["fn"] != "tanh":
+        raise NotBuilt(layer["fn"])
+    return ntk.nn.Tanh()
+
+
+_LAYERS = {
+    "Dense": _dense,
+    "Erf": _erf,
+    "ElementwiseNumerical": _numerical,
+    "Flatten": lambda layer: ntk.nn.Flatten(),
+    "Gelu": lambda layer: ntk.nn.Gelu(),
+    "Identity": lambda layer: ntk.nn.Identity(),
+    "Relu": lambda layer: ntk.nn.Relu(),
+}
