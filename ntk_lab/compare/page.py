@@ -63,7 +63,8 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .35rem .6rem; text-align: left; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 thead th { background: var(--soft); white-space: nowrap; }
-td { white-space: nowrap; } td.predicts, td.undecided, td.fails, .settings td { white-space: normal; }
+td { white-space: nowrap; }
+td.predicts, td.undecided, td.fails, .settings td { white-space: normal; }
 tbody th { font-weight: 500; color: var(--muted); white-space: nowrap; }
 .dot { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%;
   margin-right: .4rem; }

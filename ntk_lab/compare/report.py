@@ -2,6 +2,7 @@
 
 import base64
 import os
+from collections.abc import Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -107,14 +108,13 @@ def _figures(c: "Comparison") -> dict[str, tuple["Figure", str]]:
     }
 
 
-def _draw(draw: Any, c: "Comparison", widths: list[int | None]) -> "Figure":
+def _draw(draw: Any, c: "Comparison", widths: Sequence[int | None]) -> "Figure":
     """One panel for each width, or a single one for ``[None]``."""
     from ntk_lab.plot.style import new_figure
 
     columns = min(len(widths), _MOST_COLUMNS)
     rows = -(-len(widths) // columns)
     figure = new_figure(_PANEL[0] * columns, _PANEL[1] * rows)
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, width in zip(axes, widths, strict=False):
         draw(c, ax, *([] if width is None else [width]))
@@ -170,9 +170,9 @@ def _badge(c: "Comparison", width: int) -> str:
 
 
 def _figure_html(path: Path, caption: str, width: int) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
+    data = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
     return (
-        f'<figure style="max-width:{width}rem"><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+        f'<figure style="max-width:{width}rem"><img alt="{escape(caption)}" src="{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 

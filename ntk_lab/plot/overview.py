@@ -36,7 +36,6 @@ def overview(c: "Comparison") -> "Figure":
     >>> c.plot().savefig("overview.png")  # doctest: +SKIP
     """
     figure = new_figure(15.5, 9.2)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     axes = figure.subplots(2, 3)
     for draw, ax in zip(
         (verdict, budget, scaling, drift, motion, accuracy), axes.flat, strict=True

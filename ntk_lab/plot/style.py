@@ -43,6 +43,7 @@ def matplotlib() -> Any:
     try:
         import matplotlib
         import matplotlib.figure
+        import matplotlib.layout_engine
         import matplotlib.patches
         import matplotlib.ticker
     except ImportError as error:
@@ -52,7 +53,8 @@ def matplotlib() -> Any:
 
 def new_figure(width: float, height: float) -> "Figure":
     """A figure that pyplot does not know of, so nothing global changes; notebooks show it."""
-    return _figure_class()(figsize=(width, height), layout="constrained", dpi=100)
+    layout = matplotlib().layout_engine.ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    return _figure_class()(figsize=(width, height), layout=layout, dpi=100)
 
 
 @cache
