@@ -65,7 +65,8 @@ class Checkpoint:
     def load(self, width: int, seed: int) -> dict[str, np.ndarray] | None:
         """Measures of a finished seed; None if there are none, or none that can be trusted."""
         try:
-            with np.load(self._path(width, seed)) as stored:
+            # np.load leaves a damaged file open if it is given the path.
+            with self._path(width, seed).open("rb") as file, np.load(file) as stored:
                 found = {name.replace("|", "/"): stored[name] for name in stored.files}
         except Exception:
             return None  # missing, or damaged in one of many ways: it is computed again
