@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         comparison = _compare(args)
         command = shlex.join(["ntk-lab", *argv])
+        say(f"Writing the report to {args.output}")
         page = _report(comparison, args.output, command)
     except KeyboardInterrupt:
         say(
