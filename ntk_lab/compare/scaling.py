@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 _DRAWS = 4000
 
@@ -66,7 +66,7 @@ def fit_exponent(
     fit = _fit(widths, gaps)
     if fit is None or (gaps.mean(axis=1) <= rounding).all():
         return None
-    reach = stats.t.ppf((1 + confidence) / 2, fit.freedom) * np.sqrt(fit.covariance[1, 1])
+    reach = stdtrit(fit.freedom, (1 + confidence) / 2) * np.sqrt(fit.covariance[1, 1])
     return Exponent(fit.slope, fit.slope - reach, fit.slope + reach, theory)
 
 

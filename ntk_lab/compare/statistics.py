@@ -4,7 +4,7 @@ from bisect import bisect_left
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 Status = Literal["predicts", "fails", "undecided"]
 _MOST_SEEDS = 10_000
@@ -44,7 +44,7 @@ def judge(gaps: np.ndarray, tolerance: float, confidence: float) -> Verdict:
         return Verdict("undecided", mean, float("nan"), float("nan"), float("nan"), None)
     spread = float(np.std(gaps, ddof=1))
     error = spread / n**0.5
-    reach = float(stats.t.ppf(confidence, n - 1)) * error
+    reach = float(stdtrit(n - 1, confidence)) * error
     lower, upper = max(mean - reach, 0.0), mean + reach
     if upper < tolerance:
         return Verdict("predicts", mean, error, lower, upper, 0)
@@ -56,7 +56,7 @@ def judge(gaps: np.ndarray, tolerance: float, confidence: float) -> Verdict:
 
 def _more_seeds(n: int, distance: float, spread: float, confidence: float) -> int | None:
     def decides(count: int) -> bool:
-        return float(stats.t.ppf(confidence, count - 1)) * spread / count**0.5 < distance
+        return float(stdtrit(count - 1, confidence)) * spread / count**0.5 < distance
 
     counts = range(n + 1, _MOST_SEEDS)
     first = bisect_left(counts, True, key=decides)
