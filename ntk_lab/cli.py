@@ -42,22 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0, 2 for input that cannot be used, 130 after Ctrl-C.
     """
+    own_process = argv is None
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(argv)
     args.output = Path(args.output or f"reports/{args.data}-{args.parameterization}")
-    from ntk_lab.cli_progress import say
+    from ntk_lab.cli_progress import interruptible, say
     from ntk_lab.errors import InputError, NumericalError
 
+    goodbye = (
+        f"\nInterrupted. Finished runs are kept in {args.output}: the same command goes on from "
+        "there."
+    )
     try:
-        comparison = _compare(args)
-        command = shlex.join(["ntk-lab", *argv])
-        say(f"Writing the report to {args.output}")
-        page = _report(comparison, args.output, command)
+        with interruptible(goodbye, INTERRUPTED) if own_process else nullcontext():
+            comparison = _compare(args)
+            say(f"Writing the report to {args.output}")
+            page = _report(comparison, args.output, shlex.join(["ntk-lab", *argv]))
     except KeyboardInterrupt:
-        say(
-            f"\nInterrupted. Finished runs are kept in {args.output}: the same command goes on "
-            "from there."
-        )
+        say(goodbye)
         return INTERRUPTED
     except (InputError, NumericalError, ImportError) as error:
         say(textwrap.fill(f"ntk-lab: {error}", 100, break_on_hyphens=False))
@@ -118,7 +120,7 @@ def _add_training(group: Any) -> None:
     add("--steps", type=int, default=500, metavar="N", help="updates (default: %(default)s)")
     add("--learning-rate", type=float, metavar="X",
         help="in units of NTK parameterization, where time = learning rate x steps (default: "
-        "0.05 of the stability limit 2 / lambda_max)")
+        "0.02 of the stability limit 2 / lambda_max)")
     add("--optimizer", choices=("sgd", "momentum", "adam"),
         help="what the network is really trained with: sgd; momentum, heavy ball of 0.9 at a "
         "tenth of the learning rate, so that time is the same; or adam (default: full-batch "
@@ -134,7 +136,7 @@ def _add_training(group: Any) -> None:
 
 def _add_statements(group: Any) -> None:
     add = group.add_argument
-    add("--tolerance", type=float, default=0.1, metavar="X",
+    add("--tolerance", type=float, default=0.15, metavar="X",
         help="gap, as a share of how far the function moved, that counts as agreement "
         "(default: %(default)s)")
     add("--confidence", type=float, default=0.95, metavar="X",

@@ -1,6 +1,9 @@
-"""How far the command line is: elapsed time and time left, on a terminal or in plain lines."""
+"""What the command line says while it runs: elapsed time, time left, and what Ctrl-C did."""
 
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +17,44 @@ if TYPE_CHECKING:
 def say(text: str) -> None:
     """A line on standard error, which is for people; standard output has the results."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def interruptible(message: str, code: int, patience: float = 1.0) -> Iterator[None]:
+    """Let Ctrl-C end the process while compiled code runs, which Python alone cannot interrupt.
+
+    The usual KeyboardInterrupt has ``patience`` seconds to get through; after that ``message`` is
+    printed and the process ends with ``code``. Files are written whole or not at all, so nothing
+    is lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    done = threading.Event()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def watch() -> None:
+        while os.read(reading, 1) != bytes([signal.SIGINT]):
+            if done.is_set():
+                return
+        if not done.wait(patience):
+            show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+            say(show_cursor + message)
+            os._exit(code)
+
+    before = signal.set_wakeup_fd(writing)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        done.set()
+        os.write(writing, b"\0")
+        watcher.join()
+        os.close(reading)
+        os.close(writing)
 
 
 class Clock:

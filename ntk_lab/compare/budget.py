@@ -13,6 +13,7 @@ from ntk_lab.compare.data import Data, spread
 from ntk_lab.errors import NumericalError
 
 GAPS = ("discretization", "finite-width kernel", "feature learning", "optimizer")
+INCURABLE = ("discretization", "optimizer")  # no width makes them smaller
 TOTAL = "total"
 # A function that moved by fewer roundings than this has gaps of noise; so has a kernel's centring.
 _ROUNDINGS = 100

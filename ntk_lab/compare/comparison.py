@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ntk_lab.compare.budget import GAPS, TOTAL
+from ntk_lab.compare.budget import GAPS, INCURABLE, TOTAL
 from ntk_lab.compare.scaling import Exponent, RequiredWidth, fit_exponent, required_width
 from ntk_lab.compare.statistics import Verdict, judge
 from ntk_lab.errors import InputError
@@ -86,8 +86,7 @@ class Comparison:
         """
         j = self._step(step)
         theory = dict(width_theory(self.settings["parameterization"]).exponents)
-        incurable = ("discretization", "optimizer")
-        if "optimizer" in self.gaps or self.dominant(self.widths[-1], self.steps[j]) in incurable:
+        if "optimizer" in self.gaps or self.dominant(self.widths[-1], self.steps[j]) in INCURABLE:
             theory.pop(TOTAL)
         rounding = _ROUNDINGS * float(np.finfo(self.settings.get("dtype", "float32")).eps)
         widths = np.asarray(self.widths)
@@ -99,10 +98,11 @@ class Comparison:
     def required_width(self, step: int | None = None) -> RequiredWidth:
         """Width at which the total gap would come within the tolerance at a step."""
         j = self._step(step)
+        incurable = [self.gap(g)[:, :, j] for g in INCURABLE if g in self.gaps]
         return required_width(
             np.asarray(self.widths),
             self.gap()[:, :, j],
-            self.gap("discretization")[:, :, j],
+            np.max(incurable, axis=0),
             self.tolerance,
             self.confidence,
             width_theory(self.settings["parameterization"]).kernel_limit,

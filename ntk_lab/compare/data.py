@@ -97,10 +97,16 @@ def _count_classes(y_train: np.ndarray, y_test: np.ndarray) -> int:
 def _targets(y: np.ndarray, classes: int | None, dtype: Any) -> np.ndarray:
     if classes is not None:
         return (np.eye(classes)[y] - 1 / classes).astype(dtype)
-    return (y[:, None] if y.ndim == 1 else y).astype(dtype)
+    with np.errstate(over="ignore"):  # refused with an explanation later
+        return (y[:, None] if y.ndim == 1 else y).astype(dtype)
 
 
 def _check(x_train: jax.Array, y_train: np.ndarray, x_test: jax.Array, y_test: np.ndarray) -> None:
+    if not (np.isfinite(y_train).all() and np.isfinite(y_test).all()):
+        raise InputError(
+            f"targets are too large for {y_train.dtype}, the dtype of the inputs. Scale them to "
+            "order one, or use float64."
+        )
     if len(x_train) < 2:
         raise InputError(
             "one training example is too few: a kernel of one point says nothing about how "

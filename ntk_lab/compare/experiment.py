@@ -62,11 +62,13 @@ class Experiment:
         """Measures of each seed, each an array over the recorded steps."""
         root = jax.random.key(self.key)
         params = _stack([self._init(jax.random.fold_in(root, s)) for s in seeds])
-        linear = self._train(params, self.descent, linearized=True)
-        network = self._train(params, self.descent, kernel=True)
+        linear = self._train(params, seeds, self.descent, linearized=True)
+        network = self._train(params, seeds, self.descent, kernel=True)
         real = network
         if self.optimizer is not None or self.batch_size is not None:
-            real = self._train(params, self.real_optimizer, kernel=True, batch=self.batch_size)
+            real = self._train(
+                params, seeds, self.real_optimizer, kernel=True, batch=self.batch_size
+            )
         self._check_divergence(linear, network, real, seeds)
         flow, descent = self._predict(linear)
         results = []
@@ -75,7 +77,7 @@ class Experiment:
             results.append(measure(stages, self.data, optimizer=real is not network))
         return results
 
-    def _train(self, params, optimizer, *, linearized=False, kernel=False, batch=None):
+    def _train(self, params, seeds, optimizer, *, linearized=False, kernel=False, batch=None):
         data = self.data
         points = spread(len(data.x_train), self.kernel_points)
         return ensemble(
@@ -91,6 +93,7 @@ class Experiment:
             key=jax.random.key(self.key),
             linearized=linearized,
             kernel_points=data.x_train[points] if kernel else None,
+            seeds=tuple(seeds),
         )
 
     @cached_property
@@ -134,7 +137,7 @@ class Experiment:
                     f"finite. The learning rate {self.rate:.4g} is below the kernel's limit "
                     f"2 / lambda_max = {limit:.4g}, but this finite network is sharper than its "
                     "kernel, or the optimizer adds to the rate. Use a smaller learning rate. "
-                    "Widths and seeds that finished before are kept."
+                    "Widths and seeds that finished before are kept in the folder, if there is one."
                 )
 
 

@@ -27,7 +27,8 @@ GAP_TEXT = {
         "gaps may cancel, so it can be less than their sum."
     ),
     "kernel drift": (
-        "Change of the empirical NTK in training, relative to the NTK at initialization."
+        "Change of the empirical NTK in training, relative to the NTK at initialization, on some "
+        "training points and for one random combination of the outputs a seed."
     ),
     "verdict": (
         "Predicts: the upper confidence bound of the total gap is below the tolerance. Fails: the "

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -13,6 +15,7 @@ from ntk_lab.compare.comparison import Comparison
 from ntk_lab.compare.data import Data, read_data
 from ntk_lab.compare.experiment import Experiment, OptimizerLike
 from ntk_lab.errors import InputError, StabilityError
+from ntk_lab.kernel import Gaussian, Inputs
 from ntk_lab.nn import Module
 from ntk_lab.predict import max_learning_rate
 from ntk_lab.train.schedule import check_record
@@ -20,7 +23,7 @@ from ntk_lab.train.schedule import check_record
 # Seeds of small networks are trained together; larger ones fewer at a time, so that finished
 # work is kept and reported often.
 _PARAMETERS_AT_ONCE = 1_500_000
-_DEFAULT_SHARE = 0.05
+_DEFAULT_SHARE = 0.02
 # Compiling for one width takes as long as training with so many parameters x examples x steps.
 _OVERHEAD = 2e10
 
@@ -46,7 +49,7 @@ def compare(
     parameterization: str | None = None,
     optimizer: OptimizerLike | None = None,
     batch_size: int | None = None,
-    tolerance: float = 0.1,
+    tolerance: float = 0.15,
     confidence: float = 0.95,
     kernel_points: int = 24,
     key: int = 0,
@@ -73,16 +76,18 @@ def compare(
     learning_rate
         In units of NTK parameterization (other parameterizations multiply it by
         ``net.learning_rate_scale()``), so that time ``learning_rate * steps`` compares across
-        widths. Default: 0.05 of the stability limit ``2 n / lambda_max`` of the infinite-width
+        widths. Default: 0.02 of the stability limit ``2 n / lambda_max`` of the infinite-width
         NTK, small enough that discretization does not hide the rest.
     steps, record
         Training steps, and after which of them to compare; default 16, log-spaced.
     parameterization
         Set ``net.with_parameterization`` first; default: as the network is.
     optimizer, batch_size
-        What the network is really trained with: an optax optimizer, or a function of the
-        learning rate that gives one (such as ``optax.adam``), which follows the width's scale;
-        and the size of mini-batches.
+        What the network is really trained with: best a function of the learning rate that gives
+        an optax optimizer (such as ``optax.sgd``), called with the rate of each width; an
+        optimizer made before keeps its own rate, which ``learning_rate`` should match, or the
+        gap measures the difference in training time. And the size of mini-batches; all seeds
+        share one order of the data, so intervals are for that order.
     tolerance, confidence
         The relative total gap that counts as agreement; one-sided level of the verdicts and
         two-sided level of intervals.
@@ -130,6 +135,8 @@ def compare(
     name = net.common_parameterization()
     _check_network(net, data, widths)
     record = _check_training(steps, record, batch_size, optimizer, len(data.x_train))
+    seeds, steps, key, kernel_points = int(seeds), int(steps), int(key), int(kernel_points)
+    batch_size = None if batch_size is None else int(batch_size)
     base = net.with_width(widths[0])
     learning_rate = _learning_rate(base, data, learning_rate)
     experiments = []
@@ -217,13 +224,25 @@ def _check_training(steps, record, batch_size, optimizer, n) -> tuple[int, ...]:
 
 
 def _check_network(net: Module, data: Data, widths: tuple[int, ...]) -> None:
-    shape = net.with_width(widths[0]).output_shape(data.x_train.shape[1:])
+    sized = net.with_width(widths[0])
+    shape = sized.output_shape(data.x_train.shape[1:])
     if shape != data.y_train.shape[1:]:
         raise InputError(
             f"the network maps an example of shape {data.x_train.shape[1:]} to {shape}, but the "
             f"targets have {data.y_train.shape[1]} outputs. Its last layer must be "
-            f"ntk.nn.Dense({data.y_train.shape[1]}), after ntk.nn.Flatten() for images. (Class "
-            "numbers are integers of shape (n,); real targets of regression are floats.)"
+            f"ntk.nn.Dense({data.y_train.shape[1]}), after ntk.nn.Flatten() for images."
+        )
+    if len(widths) > 1 and sized == net.with_width(widths[1]):
+        raise InputError(
+            "the network has no hidden layer whose width could change: every width would be the "
+            "same network. Add hidden layers, or give a single width."
+        )
+    # The dtype and values do not matter, only what kind of process comes out.
+    zeros = jnp.zeros((1, *data.x_train.shape[1:]), data.x_train.dtype)
+    if not isinstance(sized.propagate(Inputs(zeros, zeros)), Gaussian):
+        raise InputError(
+            "the network does not end in a layer with weights: with finitely many outputs its NTK "
+            f"stays random at every width. Let it end in ntk.nn.Dense({shape[-1]})."
         )
 
 
@@ -271,6 +290,7 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "batch_size": e.batch_size,
         "kernel_points": e.kernel_points,
         "key": e.key,
+        "versions": {name: version(name) for name in ("ntk_lab", "jax", "jaxlib")},
     }
 
 

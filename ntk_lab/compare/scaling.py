@@ -73,7 +73,7 @@ def fit_exponent(
 def required_width(
     widths: np.ndarray,
     total: np.ndarray,
-    discretization: np.ndarray,
+    incurable: np.ndarray,
     tolerance: float,
     confidence: float,
     kernel_limit: bool,
@@ -82,25 +82,31 @@ def required_width(
 
     The interval holds the given share of widths implied by coefficients drawn from their
     t-distribution. Never, that is, infinity, for parameterizations without a kernel limit, where
-    discretization alone (which no width cures) exceeds the tolerance, or where the gap does not
-    fall with width. Where the mean gap is within the tolerance at every width already, and none of
-    this or the fit gives an upper bound, that is the smallest of the widths.
+    the ``incurable`` gap (discretization or optimizer, which no width cures) exceeds the
+    tolerance, or where the gap does not fall with width; unknown where the incurable gap is over
+    half of the tolerance, so that the total bends away from a power law. Where the mean gap is
+    within the tolerance at every width already, and none of this or the fit gives an upper bound,
+    that is the smallest of the widths.
     """
-    result = _extrapolate(widths, total, discretization, tolerance, confidence, kernel_limit)
+    result = _extrapolate(widths, total, incurable, tolerance, confidence, kernel_limit)
     if not np.isfinite(result.upper) and (total.mean(axis=1) < tolerance).all():
         smallest = float(min(widths))
         return RequiredWidth(smallest, 1.0, smallest, "the gap is within it at every width")
     return result
 
 
-def _extrapolate(widths, total, discretization, tolerance, confidence, kernel_limit):
+def _extrapolate(widths, total, incurable, tolerance, confidence, kernel_limit):
     never, unknown = float("inf"), float("nan")
     if not kernel_limit:
         reason = "this parameterization has no kernel limit (arXiv:2011.14522)"
         return RequiredWidth(never, never, never, reason)
-    if discretization.mean() >= tolerance:
-        reason = "discretization alone exceeds the tolerance: use a smaller learning rate"
+    floor = float(incurable.mean(axis=1)[-1])
+    if floor >= tolerance:
+        reason = "discretization or optimizer, which no width cures, exceed the tolerance"
         return RequiredWidth(never, never, never, reason)
+    if floor >= tolerance / 2:
+        reason = "discretization or optimizer take over half of the tolerance"
+        return RequiredWidth(unknown, unknown, unknown, reason)
     fit = _fit(widths, total)
     if fit is None:
         return RequiredWidth(unknown, unknown, unknown, "no power law can be fitted")

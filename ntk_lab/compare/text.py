@@ -100,7 +100,7 @@ def conclusion(c: "Comparison") -> str:
         else:
             status = c.verdicts[width, c.steps[0]].status
             what = "fails" if status == "fails" else "is undecided"
-            lines.append(f"width {width}: kernel regression {what} from the first recorded step.")
+            lines.append(f"width {width}: kernel regression {what} at the first recorded step.")
     theory = width_theory(c.settings["parameterization"])
     total = c.exponents()[TOTAL]
     lines.append(

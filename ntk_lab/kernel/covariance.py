@@ -33,11 +33,22 @@ class Covariance:
     cov: jax.Array
     gap: jax.Array
 
-    @classmethod
-    def without_gap(cls, var1: jax.Array, var2: jax.Array, cov: jax.Array) -> "Covariance":
-        """Form the gap by subtraction: for smooth rules, which need no more."""
-        gap = jax.lax.stop_gradient(_norm(var1, var2) - jnp.abs(cov))
-        return cls(var1, var2, cov, jnp.maximum(gap, 0))
+    @property
+    def coincident(self) -> jax.Array:
+        """Mask of the pairs whose two values are always equal, as on a diagonal."""
+        return (self.gap == 0) & (self.var1[:, None] == self.var2[None, :]) & (self.cov >= 0)
+
+    def after_smooth_rule(self, var1: jax.Array, var2: jax.Array, cov: jax.Array) -> "Covariance":
+        """Covariance after a smooth elementwise function, from its new variances and covariances.
+
+        The gap is formed by subtraction. Where two inputs coincide, the covariance is made the
+        variance and the gap zero: they may differ by rounding, of which a kinked function that
+        follows would take the square root.
+        """
+        same = self.coincident
+        cov = cov + jax.lax.stop_gradient(jnp.where(same, var1[:, None] - cov, 0))
+        gap = jax.lax.stop_gradient(jnp.maximum(_norm(var1, var2) - jnp.abs(cov), 0))
+        return Covariance(var1, var2, cov, jnp.where(same, 0, gap))
 
     @property
     def norm(self) -> jax.Array:

@@ -75,13 +75,19 @@ def _check_array(name: str, x: Any) -> jax.Array:
             f"{name} has shape {x.shape}; expected (n, *shape) with at least one example and one "
             "channel. A single example is x[None]; n numbers are n examples as x[:, None]."
         )
-    if is_concrete(x) and not bool(jnp.isfinite(x).all()):
+    if is_concrete(x) and not _all_finite(x):
         rows = np.flatnonzero(~np.isfinite(np.asarray(x)).reshape(len(x), -1).all(axis=1))
         raise InputError(
             f"{name} has NaN or infinite values in {len(rows)} of {len(x)} examples, the first "
             f"of them number {rows[0]}. Remove or repair these examples first."
         )
     return x
+
+
+def _all_finite(x: jax.Array) -> bool:
+    # Data may be known while a function that closes over them is being traced.
+    with jax.ensure_compile_time_eval():
+        return bool(jnp.isfinite(x).all())
 
 
 @partial(jax.jit, static_argnums=0)
@@ -131,5 +137,6 @@ def _check_finite(kernel: Kernel) -> None:
             raise NumericalError(
                 f"{bad} of {value.size} entries of the {name} are not finite in {value.dtype}: "
                 "variances over- or underflow on the way through the layers. Scale the inputs to "
-                "order one, choose w_std nearer to criticality (sqrt(2) for Relu), or use float64."
+                "order one, choose w_std nearer to criticality (sqrt(2) for Relu), or use float64. "
+                "(Tanh also gives NaN for variances too large for its expansion.)"
             )

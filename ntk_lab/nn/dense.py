@@ -1,5 +1,8 @@
 """Fully connected layer."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -67,6 +70,9 @@ class Dense(Module):
 
     def has_width(self) -> bool:
         return True
+
+    def _map_layers(self, change: Callable[[Any, bool], Any], readout: bool = True) -> Any:
+        return change(self, readout)
 
     @property
     def ends_independent(self) -> bool:

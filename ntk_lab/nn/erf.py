@@ -28,4 +28,4 @@ class Erf(Activation):
         k11, k22 = (
             2 / jnp.pi * jnp.arctan2(2 * v, jnp.sqrt(1 + 4 * v)) for v in (cov.var1, cov.var2)
         )
-        return Covariance.without_gap(k11, k22, k12), 4 / jnp.pi / root
+        return cov.after_smooth_rule(k11, k22, k12), 4 / jnp.pi / root

@@ -1,8 +1,6 @@
 """A part of a network that is not trained."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import jax
 
@@ -12,8 +10,9 @@ from ntk_lab.nn.module import Module, Params, module, submodules
 
 @module
 class Frozen(Module):
-    """``body`` with its parameters kept at their initial values.
+    """``body`` without gradients: its parameters stay at their initial values.
 
+    (Unless the optimizer moves parameters without gradients, as weight decay does: mask it.)
     The function is unchanged; gradients with respect to the body's parameters are zero, so its
     layers contribute nothing to the NTK and only pass on what comes before them. With everything
     but the readout frozen, the NTK is the covariance of the last hidden layer's features: random
@@ -27,9 +26,6 @@ class Frozen(Module):
     """
 
     body: Module = submodules()
-
-    def has_width(self) -> bool:
-        return self.body.has_width()
 
     @property
     def ends_independent(self) -> bool:
@@ -51,6 +47,3 @@ class Frozen(Module):
             return replace(after, ntk=0 * after.ntk)
         silent = moments(self.body.propagate(replace(state, ntk=0 * state.ntk)))
         return replace(after, ntk=after.ntk - silent.ntk)
-
-    def _map_layers(self, change: Callable[[Any, bool], Any], readout: bool = True) -> Any:
-        return Frozen(self.body._map_layers(change, readout))

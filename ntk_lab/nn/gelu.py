@@ -30,7 +30,7 @@ class Gelu(Activation):
         k11, k22 = (
             _dual(v, jnp.zeros_like(v), 1 + 2 * v, 2 / (1 + v))[0] for v in (cov.var1, cov.var2)
         )
-        return Covariance.without_gap(k11, k22, product), derivative
+        return cov.after_smooth_rule(k11, k22, product), derivative
 
 
 def _dual(q12, det, big, inverse):

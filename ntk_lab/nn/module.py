@@ -25,11 +25,13 @@ A layer is one class in one file::
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Self, dataclass_transform
 
 import jax
+import numpy as np
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Kernel, State, evaluate
@@ -88,6 +90,12 @@ def module(cls: type) -> type:
             object.__setattr__(m, name, value)
         return m
 
+    known = _REGISTRY.get(cls.__name__)
+    if known is not None and known.__module__ != cls.__module__:
+        raise InputError(
+            f"a module called {cls.__name__} exists in {known.__module__}; JSON tells modules "
+            "apart by name: choose another."
+        )
     jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
     _REGISTRY[cls.__name__] = cls
     return cls
@@ -163,6 +171,9 @@ class Module(Pair):
         >>> k.ntk.shape
         (3, 3)
         """
+        shape = np.shape(x1)[1:]
+        if shape:
+            self.output_shape(shape)
         return evaluate(self, x1, x2)
 
     def with_width(self, width: int) -> Self:
@@ -170,6 +181,7 @@ class Module(Pair):
 
         The last layer with a width, the readout, keeps its own: it is the number of outputs.
         """
+        width = operator.index(width)
         return self._map_layers(lambda m, readout: m if readout else replace(m, width=width))
 
     def with_parameterization(self, name: str) -> Self:
@@ -229,12 +241,27 @@ class Module(Pair):
         return layers
 
     def _map_layers(self, change: Callable[[Any, bool], Any], readout: bool = True) -> Any:
-        """Replace each layer with a width by ``change(layer, is_readout)``; containers recurse."""
-        return change(self, readout) if self.has_width() else self
+        """Replace each layer with a width by ``change(layer, is_readout)``, inside all modules.
+
+        Of modules in a tuple the last with a width is the readout, as in ``Sequential``; fields
+        are branches, each with a readout of its own.
+        """
+        mapped = object.__new__(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.metadata.get("modules"):
+                value = _map_field(value, change, readout)
+            object.__setattr__(mapped, field.name, value)
+        return mapped
 
     def has_width(self) -> bool:
         """Whether this layer, or any inside it, has a width."""
-        return False
+        children = [
+            getattr(self, f.name)
+            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            if f.metadata.get("modules")
+        ]
+        return any(m.has_width() for m in jax.tree.leaves(children, is_leaf=_is_module))
 
     def to_json(self) -> str:
         """Architecture as JSON text; :func:`ntk_lab.nn.from_json` reads it back."""
@@ -252,3 +279,14 @@ class Module(Pair):
                 text = f"{value:.6g}" if isinstance(value, float) else repr(value)
                 parts.append(f"{field.name}={text}")
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _is_module(value: Any) -> bool:
+    return isinstance(value, Module)
+
+
+def _map_field(value: Any, change: Callable[[Any, bool], Any], readout: bool) -> Any:
+    if _is_module(value):
+        return value._map_layers(change, readout)
+    last = max((i for i, m in enumerate(value) if m.has_width()), default=-1)
+    return tuple(m._map_layers(change, readout and i == last) for i, m in enumerate(value))

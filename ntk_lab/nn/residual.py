@@ -1,8 +1,5 @@
 """Skip connection around a block."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 
 from ntk_lab.errors import InputError
@@ -34,9 +31,6 @@ class Residual(Module):
                 f"up. Got {self.body!r}."
             )
 
-    def has_width(self) -> bool:
-        return self.body.has_width()
-
     @property
     def ends_independent(self) -> bool:
         # y contains x itself.
@@ -63,6 +57,3 @@ class Residual(Module):
         # x plus an independent Gaussian is Gaussian only if x is.
         kind = Gaussian if isinstance(skip, Gaussian) else Features
         return kind(skip.cov.add(branch.cov), skip.ntk + branch.ntk, skip.channels)
-
-    def _map_layers(self, change: Callable[[Any, bool], Any], readout: bool = True) -> Any:
-        return Residual(self.body._map_layers(change, readout))

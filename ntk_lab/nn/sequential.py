@@ -1,8 +1,5 @@
 """Layers one after the other."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 
 from ntk_lab.errors import InputError
@@ -40,9 +37,6 @@ class Sequential(Module):
                 )
         object.__setattr__(self, "layers", layers)
 
-    def has_width(self) -> bool:
-        return any(layer.has_width() for layer in self.layers)
-
     @property
     def ends_independent(self) -> bool:
         for layer in reversed(self.layers):
@@ -76,11 +70,6 @@ class Sequential(Module):
         for layer in self.layers:
             state = layer.propagate(state)
         return state
-
-    def _map_layers(self, change: Callable[[Any, bool], Any], readout: bool = True) -> Any:
-        last = max((i for i, layer in enumerate(self.layers) if layer.has_width()), default=-1)
-        mapped = (m._map_layers(change, readout and i == last) for i, m in enumerate(self.layers))
-        return Sequential(*mapped)
 
     def __repr__(self) -> str:
         lines = ",\n".join(repr(layer) for layer in self.layers).replace("\n", "\n  ")

@@ -62,6 +62,7 @@ def ensemble(
     key: jax.Array | None = None,
     linearized: bool = False,
     kernel_points: jax.Array | None = None,
+    seeds: tuple[int, ...] | None = None,
 ) -> Trajectory:
     """Train copies of a network from different initial parameters, in one compiled loop.
 
@@ -81,11 +82,15 @@ def ensemble(
         Number of updates, and after which of them to record; default log-spaced.
     batch_size, key
         Examples in each mini-batch, drawn without replacement in an order that is shuffled every
-        epoch by ``key``, the same for all seeds; default the full batch.
+        epoch by ``key``, the same for all seeds; default the full batch. What does not fill a
+        batch is left out of the epoch.
     linearized
         Train the network's linearization around its initial parameters instead.
     kernel_points
         Inputs on which to record the empirical NTK.
+    seeds
+        Numbers that tell the copies apart in what is random to each, default 0, 1, ...: a seed
+        has the same numbers whichever others run beside it.
 
     Returns
     -------
@@ -110,7 +115,12 @@ def ensemble(
     batch = len(x_train) if batch_size is None else batch_size
     data = _Data(x_train, y_train, x_test, kernel_points)
     key = jax.random.key(0) if key is None else key
-    return _train_all(f, optimizer, batch, linearized, record, params, data, key)
+    count = len(jax.tree.leaves(params)[0])
+    seeds = tuple(range(count)) if seeds is None else tuple(seeds)
+    if len(seeds) != count:
+        raise InputError(f"got {len(seeds)} seeds for parameters of {count} networks.")
+    numbers = jnp.asarray(seeds, jnp.uint32)
+    return _train_all(f, optimizer, batch, linearized, record, params, numbers, data, key)
 
 
 class _Data(NamedTuple):
@@ -121,17 +131,16 @@ class _Data(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _train_all(f, optimizer, batch, linearized, record, params, data, key) -> Trajectory:
-    seeds = len(jax.tree.leaves(params)[0])
+def _train_all(f, optimizer, batch, linearized, record, params, seeds, data, key) -> Trajectory:
+    order_key, direction_key = jax.random.split(key)
 
-    def one(params0, direction):
+    def one(params0, seed):
+        shape, dtype = data.y_train.shape[1:], data.y_train.dtype
+        direction = jax.random.normal(jax.random.fold_in(direction_key, seed), shape, dtype)
         v = direction / jnp.linalg.norm(direction)
-        return _train_one(f, optimizer, batch, linearized, record, params0, v, data, key)
+        return _train_one(f, optimizer, batch, linearized, record, params0, v, data, order_key)
 
-    directions = jax.random.normal(
-        jax.random.fold_in(key, 1), (seeds, data.y_train.shape[1]), data.y_train.dtype
-    )
-    recorded = jax.vmap(one)(params, directions)
+    recorded = jax.vmap(one)(params, seeds)
     return Trajectory(jnp.asarray(record), *recorded)
 
 

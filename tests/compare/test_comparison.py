@@ -93,7 +93,7 @@ def test_predicts_until_is_the_end_of_the_first_unbroken_run(c):
     lines = d.conclusion().splitlines()
     assert lines[0] == "width 16: kernel regression predicts the whole run."
     assert lines[1] == "width 64: kernel regression predicts up to time 0.5."
-    assert lines[2] == "width 256: kernel regression fails from the first recorded step."
+    assert lines[2] == "width 256: kernel regression fails at the first recorded step."
     assert "At width 256 and the last step the verdict is 'predicts'" in lines[3]
 
 

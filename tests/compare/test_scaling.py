@@ -90,7 +90,7 @@ def test_a_looser_tolerance_needs_less_width_but_never_less_than_one():
         (planted(+0.3, 0.0), {}, "does not fall with width"),
         (planted(-1e-5, 0.0), {}, "does not fall with width"),  # only beyond every number
         (planted(-0.5, 0.0), {"limit": False}, "no kernel limit"),
-        (planted(-0.5, 0.1), {"discretization": np.full((3, 4), 0.2)}, "discretization alone"),
+        (planted(-0.5, 0.1), {"discretization": np.full((3, 4), 0.2)}, "which no width cures"),
     ],
 )
 def test_never(total, options, reason):
