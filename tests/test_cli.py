@@ -1,4 +1,7 @@
+import os
+import signal
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +12,7 @@ from matplotlib.figure import Figure
 import ntk_lab
 from ntk_lab import Comparison, __version__, plot
 from ntk_lab.cli import main
-from ntk_lab.cli_progress import Clock
+from ntk_lab.cli_progress import Clock, interruptible
 from ntk_lab.compare import report
 from ntk_lab.compare.experiment import Experiment
 
@@ -226,3 +229,24 @@ def test_time_left_is_unknown_until_a_unit_is_done_and_counts_down():
     assert (clock.elapsed(), clock.left()) == ("0:20", "0:20 left")
     now[0] += 4000
     assert (clock.elapsed(), clock.left()) == ("1:07:00", "0:00 left")
+
+
+def test_control_c_ends_even_what_python_cannot_interrupt(capsys, monkeypatch):
+    ended, codes = threading.Event(), []
+    monkeypatch.setattr(os, "_exit", lambda code: (codes.append(code), ended.set()))
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # as if compiled code were running
+    try:
+        with interruptible("Interrupted.", 130, patience=0.01):
+            signal.raise_signal(signal.SIGINT)
+            assert ended.wait(10)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert codes == [130]
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_control_c_is_an_ordinary_exception_where_python_can_be_interrupted(monkeypatch):
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("ended"))
+    with pytest.raises(KeyboardInterrupt), interruptible("Interrupted.", 130):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.set_wakeup_fd(-1) == -1
