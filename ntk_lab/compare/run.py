@@ -230,7 +230,8 @@ def _check_network(net: Module, data: Data, widths: tuple[int, ...]) -> None:
         raise InputError(
             f"the network maps an example of shape {data.x_train.shape[1:]} to {shape}, but the "
             f"targets have {data.y_train.shape[1]} outputs. Its last layer must be "
-            f"ntk.nn.Dense({data.y_train.shape[1]}), after ntk.nn.Flatten() for images."
+            f"ntk.nn.Dense({data.y_train.shape[1]}), after ntk.nn.Flatten() for images. (Class "
+            "numbers are integers of shape (n,); real targets of regression are floats.)"
         )
     if len(widths) > 1 and sized == net.with_width(widths[1]):
         raise InputError(
