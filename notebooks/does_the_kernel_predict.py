@@ -45,9 +45,8 @@ y = np.eye(10, dtype=np.float32)[data.train[1]] - 0.1
 flow = ntk.predict.gradient_flow(kernel.ntk, y)
 limit = float(ntk.predict.max_learning_rate(kernel.ntk))
 print(f"learning rates up to {limit:.3g} are stable")
-print(
-    f"time scales of the modes: {float(flow.time_scales[0]):.2g} to {float(flow.time_scales[-1]):.2g}"
-)
+slowest, fastest = (float(flow.time_scales[i]) for i in (0, -1))
+print(f"the modes of the kernel are learnt in times from {fastest:.2g} to {slowest:.2g}")
 
 # %% [markdown]
 # ## Where theory holds: NTK parameterization

@@ -81,7 +81,8 @@ class Checkpoint:
         # A zip member's name cannot hold a slash.
         arrays = {name.replace("/", "|"): values for name, values in measures.items()}
         with part.open("wb") as stream:
-            np.savez(stream, **arrays, **{_STAMP: np.asarray(self._stamp)})
+            arrays[_STAMP] = np.asarray(self._stamp)
+            np.savez(stream, allow_pickle=False, **arrays)
         part.replace(path)
 
 

@@ -187,9 +187,14 @@ class Comparison:
                 continue
             for label in data[first].values:
                 measures[f"{name}/{label}"] = variable.sel({first: label}).values
+        widths, seeds, steps = (
+            tuple(int(v) for v in data[axis].values) for axis in ("width", "seed", "step")
+        )
         return cls(
             measures,
-            *(tuple(int(v) for v in data[axis].values) for axis in ("width", "seed", "step")),
+            widths,
+            seeds,
+            steps,
             data["time"].values,
             json.loads(data.attrs["settings"]),
             float(data.attrs["tolerance"]),

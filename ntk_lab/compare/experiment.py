@@ -13,7 +13,7 @@ from ntk_lab.compare.budget import Stages, measure
 from ntk_lab.compare.data import Data, spread
 from ntk_lab.errors import StabilityError
 from ntk_lab.nn import Module
-from ntk_lab.predict import gradient_descent, gradient_flow, max_learning_rate
+from ntk_lab.predict import Prediction, gradient_descent, gradient_flow, max_learning_rate
 from ntk_lab.train import ensemble
 
 OptimizerLike = optax.GradientTransformation | Callable[[float], optax.GradientTransformation]
@@ -113,13 +113,18 @@ class Experiment:
         f0_train, f0_test = (_columns(f[:, 0]) for f in (linear.train, linear.test))
         y = np.tile(np.asarray(self.data.y_train), (1, seeds))
         steps = np.asarray(self.record)
-        kwargs = {"f0_train": f0_train, "f0_test": f0_test}
-        flow = gradient_flow(k_train, y, k_test, **kwargs).at(self.rate * steps.astype(y.dtype))
-        descent = gradient_descent(k_train, y, k_test, learning_rate=self.rate, **kwargs).at(steps)
-        split = (len(steps), -1, seeds, outputs)
-        return tuple(
-            np.asarray(p.test.mean).reshape(split).transpose(2, 0, 1, 3) for p in (flow, descent)
-        )  # type: ignore[return-value]
+        flow = gradient_flow(k_train, y, k_test, f0_train=f0_train, f0_test=f0_test)
+        descent = gradient_descent(
+            k_train, y, k_test, learning_rate=self.rate, f0_train=f0_train, f0_test=f0_test
+        )
+
+        def by_seed(prediction: Prediction) -> np.ndarray:
+            assert prediction.test is not None
+            means = np.asarray(prediction.test.mean).reshape(len(steps), -1, seeds, outputs)
+            return means.transpose(2, 0, 1, 3)
+
+        times = self.rate * steps.astype(y.dtype)
+        return by_seed(flow.at(times)), by_seed(descent.at(steps))
 
     def _check_divergence(self, linear, network, real, seeds: list[int]) -> None:
         for name, run in (
@@ -147,5 +152,4 @@ def _stack(trees: list[Any]) -> Any:
 
 def _columns(f: jax.Array) -> np.ndarray:
     """``(seeds, n, outputs)`` to ``(n, seeds * outputs)``."""
-    f = np.asarray(f)
-    return f.transpose(1, 0, 2).reshape(f.shape[1], -1)
+    return np.asarray(f).transpose(1, 0, 2).reshape(f.shape[1], -1)

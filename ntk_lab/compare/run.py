@@ -295,7 +295,7 @@ def _settings(e: Experiment) -> dict[str, Any]:
     }
 
 
-def _run_all(experiments, widths, seeds, checkpoint, progress):
+def _run_all(experiments, widths, seeds, checkpoint, progress) -> list[list[dict[str, np.ndarray]]]:
     """Measures of every width and seed, from disk where they are there."""
     found = {
         (w, s): checkpoint.load(w, s) if checkpoint else None for w in widths for s in range(seeds)
@@ -320,4 +320,4 @@ def _run_all(experiments, widths, seeds, checkpoint, progress):
             done += costs[width] * len(part)
     if progress is not None:
         progress(Progress(total, total, "done"))
-    return [[found[w, s] for s in range(seeds)] for w in widths]
+    return [[found[w, s] or {} for s in range(seeds)] for w in widths]

@@ -97,6 +97,9 @@ def required_width(
 
 def _extrapolate(widths, total, incurable, tolerance, confidence, kernel_limit):
     never, unknown = float("inf"), float("nan")
+    if not kernel_limit and total.mean(axis=1)[-1] < tolerance:
+        reason = "the largest width measured is within it, but the limit is not a kernel"
+        return RequiredWidth(unknown, unknown, unknown, reason)
     if not kernel_limit:
         reason = "this parameterization has no kernel limit (arXiv:2011.14522)"
         return RequiredWidth(never, never, never, reason)

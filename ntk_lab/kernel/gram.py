@@ -28,14 +28,15 @@ def gram(x1: jax.Array, x2: jax.Array, overlap: int = 0) -> Covariance:
     d = x1.shape[1]
     var1, var2 = (jnp.einsum("nd,nd->n", x, x) / d for x in (x1, x2))
     cov = jnp.matmul(x1, x2.T, precision=jax.lax.Precision.HIGHEST) / d
-    gap = _gap(*map(jax.lax.stop_gradient, (x1, x2, var1, var2, cov)), overlap)
+    constant = jax.lax.stop_gradient
+    gap = _gap(*(constant(a) for a in (x1, x2, var1, var2, cov)), overlap=overlap)
     if overlap:
         same = _same(cov.shape, overlap)
         cov = jnp.where(same, var1[:, None], cov)
     return Covariance(var1, var2, cov, gap)
 
 
-def _same(shape: tuple[int, int], overlap: int) -> jax.Array:
+def _same(shape: tuple[int, ...], overlap: int) -> jax.Array:
     """Mask of the entries that pair an example with itself."""
     row = jax.lax.broadcasted_iota(jnp.int32, shape, 0)
     column = jax.lax.broadcasted_iota(jnp.int32, shape, 1)

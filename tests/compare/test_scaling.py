@@ -109,6 +109,12 @@ def test_a_gap_within_tolerance_at_every_width_is_not_called_unreachable(power, 
     assert "within it at every width" in r.reason
 
 
+def test_a_total_that_is_half_incurable_is_not_extrapolated():
+    r = required(planted(-0.5, 0.1), discretization=np.full((3, 4), 0.06))
+    assert np.isnan(r.value)
+    assert "over half of the tolerance" in r.reason
+
+
 def test_noisy_slopes_leave_the_upper_end_open():
     rng = np.random.default_rng(4)
     found = [required(planted(-0.1, 0.6, rng=rng)) for _ in range(20)]

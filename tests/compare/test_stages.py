@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import ntk_lab as ntk
-from ntk_lab.errors import StabilityError
+from ntk_lab.errors import InputError, StabilityError
 from tests.compare.problems import FLOAT, hidden, plain_run, regression
 from tests.tolerance import RTOL, assert_close
 
@@ -107,14 +107,9 @@ def test_a_network_linear_in_its_parameters_learns_no_features(kind):
         assert c.gap("finite-width kernel").min() > 1e-3
 
 
-def test_a_network_without_hidden_layers_is_the_same_at_every_width():
-    c = compare(ntk.nn.Sequential(ntk.nn.Dense(1)), regression(), widths=(4, 16, 64), steps=50)
-    exponents = c.exponents()
-    assert exponents["feature learning"] is exponents["finite-width kernel"] is None
-    assert exponents["total"].theory is None  # discretization is all there is
-    assert exponents["total"].value == pytest.approx(0, abs=1e-3)
-    assert c.required_width().value == 4
-    assert "theory says" not in c.conclusion()
+def test_several_widths_of_a_network_without_hidden_layers_are_refused():
+    with pytest.raises(InputError, match=r"no hidden layer whose width could change.*single width"):
+        compare(ntk.nn.Sequential(ntk.nn.Dense(1)), regression(), widths=(4, 16))
 
 
 def test_there_is_an_optimizer_gap_only_for_an_optimizer_or_mini_batches(one_output):
