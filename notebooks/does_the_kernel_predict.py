@@ -54,7 +54,8 @@ print(f"the modes of the kernel are learnt in times from {fastest:.2g} to {slowe
 # The gap between the kernel's prediction and the trained network is split by cause.
 
 # %%
-lazy = ntk.compare(net, *data, widths=(32, 128, 512), seeds=4, steps=100)
+run = {"widths": (32, 64, 256), "seeds": 3, "steps": 200, "learning_rate": 0.05 * limit}
+lazy = ntk.compare(net, *data, **run)
 print(lazy)
 
 # %%
@@ -72,9 +73,7 @@ plt.show()
 # arXiv:2011.14522).
 
 # %%
-rich = ntk.compare(
-    net, *data, widths=(32, 128, 512), seeds=4, steps=100, parameterization="mean_field"
-)
+rich = ntk.compare(net, *data, **run, parameterization="mean_field")
 print(rich.conclusion())
 
 # %%
@@ -83,6 +82,6 @@ plt.show()
 
 # %%
 fall = {name: c.gap()[:, :, -1].mean(axis=1) for name, c in (("ntk", lazy), ("mean_field", rich))}
-assert fall["ntk"][-1] < 0.5 * fall["ntk"][0], "in NTK parameterization the gap falls with width"
-assert fall["mean_field"][-1] > 0.5 * fall["mean_field"][0], "under mean field it does not"
+assert fall["ntk"][-1] < 0.6 * fall["ntk"][0], "in NTK parameterization the gap falls with width"
+assert fall["mean_field"][-1] > 0.6 * fall["mean_field"][0], "under mean field it does not"
 fall
