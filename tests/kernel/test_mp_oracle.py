@@ -53,12 +53,14 @@ def readouts(name, inputs):
 
 
 def batches(oracle, dtype, sizes=(64, 784)):
-    """Batches of pairs of one shape; fewer than 64 channels become 64 without changing <x, x'>/d.
+    """Batches of pairs of one shape; fewer channels become more without changing <x, x'>/d.
 
-    The factors are powers of two and the inputs have float32 entries, so nothing is rounded.
+    The inputs have float32 entries and the factors few digits, powers of two in float32: nothing
+    is rounded.
     """
-    for size in sizes:
-        chosen = [p for p in META["pairs"] if max(p["d"], 64) == size]
+    for size in sizes if dtype == "float32" else sizes[-1:]:
+        smaller = 64 if size == 784 and dtype == "float32" else 0
+        chosen = [p for p in META["pairs"] if smaller < p["d"] <= size]
         index = [p["index"] for p in chosen]
         yield (
             index,
