@@ -40,6 +40,25 @@ def _dense(layer):
     )
 
 
+def _conv(layer):
+    return ntk.nn.Conv(
+        layer["width"],
+        tuple(layer["filter_shape"]),
+        tuple(layer["strides"]),
+        padding=layer["padding"],
+        w_std=layer["W_std"],
+        b_std=layer["b_std"],
+        parameterization=layer["parameterization"],
+    )
+
+
+def _pool(layer):
+    window, strides = tuple(layer["window_shape"]), tuple(layer["strides"])
+    if layer["layer"] == "SumPool":
+        return ntk.nn.SumPool(window, strides, layer["padding"])
+    return ntk.nn.AvgPool(window, strides, layer["padding"], layer["normalize_edges"])
+
+
 def _erf(layer):
     if (layer["a"], layer["b"], layer["c"]) != (1, 1, 0):
         raise NotBuilt("Erf with constants")
@@ -53,6 +72,11 @@ def _numerical(layer):
 
 
 _LAYERS = {
+    "AvgPool": _pool,
+    "Conv": _conv,
+    "SumPool": _pool,
+    "GlobalAvgPool": lambda layer: ntk.nn.GlobalAvgPool(),
+    "GlobalSumPool": lambda layer: ntk.nn.GlobalSumPool(),
     "Dense": _dense,
     "Erf": _erf,
     "ElementwiseNumerical": _numerical,

@@ -247,6 +247,11 @@ def test_control_c_ends_even_what_python_cannot_interrupt(capsys, monkeypatch):
 
 def test_control_c_is_an_ordinary_exception_where_python_can_be_interrupted(monkeypatch):
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("ended"))
-    with pytest.raises(KeyboardInterrupt), interruptible("Interrupted.", 130):
-        signal.raise_signal(signal.SIGINT)
+    # A process started in the background may have been told to ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptible("Interrupted.", 130):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert signal.set_wakeup_fd(-1) == -1

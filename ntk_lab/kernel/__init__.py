@@ -3,6 +3,7 @@
 from ntk_lab.kernel.covariance import Covariance as Covariance
 from ntk_lab.kernel.evaluate import check_inputs as check_inputs
 from ntk_lab.kernel.evaluate import evaluate as evaluate
+from ntk_lab.kernel.layout import Need as Need
 from ntk_lab.kernel.result import Kernel as Kernel
 from ntk_lab.kernel.state import Features as Features
 from ntk_lab.kernel.state import Gaussian as Gaussian
@@ -16,6 +17,7 @@ __all__ = [
     "Gaussian",
     "Inputs",
     "Kernel",
+    "Need",
     "State",
     "check_inputs",
     "evaluate",

@@ -14,7 +14,7 @@ from ntk_lab.kernel.covariance import Covariance
 
 
 def angle(k: Covariance) -> jax.Array:
-    """Angle in ``[0, pi]``, shape ``(n1, n2)``, to within rounding; no derivative.
+    """Angle in ``[0, pi]``, to within rounding; no derivative.
 
     From the half angle to the nearer of 0 and pi: ``sin^2(theta/2) = gap / (2 norm)`` is known to
     full relative precision and at most 1/2, where a short polynomial gives the arcsine.
@@ -99,8 +99,8 @@ def rectified_product(k: Covariance) -> jax.Array:
 @rectified_product.defjvp
 def _rectified_product_jvp(primals, tangents):
     (k,), (dk,) = primals, tangents
-    root1, root2 = _safe_sqrt(k.var1)[:, None], _safe_sqrt(k.var2)[None, :]
-    ratio = _divide(root2, root1) * dk.var1[:, None] + _divide(root1, root2) * dk.var2[None, :]
+    root1, root2 = _safe_sqrt(k.var1), _safe_sqrt(k.var2)
+    ratio = _divide(root2, root1) * dk.var1 + _divide(root1, root2) * dk.var2
     tangent = half_plane(k) * dk.cov + sine(k) / (4 * jnp.pi) * ratio
     return rectified_product(k), tangent
 
@@ -114,12 +114,12 @@ def rectified_gap(k: Covariance) -> jax.Array:
 
 
 def _correlation(k: Covariance) -> jax.Array:
-    return _divide(k.cov, _safe_sqrt(k.var1)[:, None] * _safe_sqrt(k.var2)[None, :])
+    return _divide(k.cov, _safe_sqrt(k.var1) * _safe_sqrt(k.var2))
 
 
 def _correlation_tangent(k: Covariance, dk: Covariance) -> jax.Array:
-    norm = _safe_sqrt(k.var1)[:, None] * _safe_sqrt(k.var2)[None, :]
-    relative = _divide(dk.var1, k.var1)[:, None] + _divide(dk.var2, k.var2)[None, :]
+    norm = _safe_sqrt(k.var1) * _safe_sqrt(k.var2)
+    relative = _divide(dk.var1, k.var1) + _divide(dk.var2, k.var2)
     return _divide(dk.cov, norm) - _correlation(k) / 2 * relative
 
 

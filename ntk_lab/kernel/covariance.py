@@ -20,12 +20,14 @@ class Covariance:
 
     Attributes
     ----------
-    var1, var2
-        Variances ``k(x1, x1)`` of shape ``(n1,)`` and ``k(x2, x2)`` of shape ``(n2,)``.
     cov
-        ``k(x1, x2)``, shape ``(n1, n2)``.
+        ``k(x1, x2)``: of shape ``(n1, n2)`` for vectors; see ``ntk_lab.kernel.layout`` for the
+        shapes with positions.
+    var1, var2
+        Variances ``k(x1, x1)`` and ``k(x2, x2)``, of shapes that broadcast to that of ``cov``:
+        ``(n1, 1)`` and ``(1, n2)`` for vectors.
     gap
-        ``sqrt(var1 var2) - |cov| >= 0``, shape ``(n1, n2)``; never differentiated.
+        ``sqrt(var1 var2) - |cov| >= 0``, of the shape of ``cov``; never differentiated.
     """
 
     var1: jax.Array
@@ -36,7 +38,7 @@ class Covariance:
     @property
     def coincident(self) -> jax.Array:
         """Mask of the pairs whose two values are always equal, as on a diagonal."""
-        return (self.gap == 0) & (self.var1[:, None] == self.var2[None, :]) & (self.cov >= 0)
+        return (self.gap == 0) & (self.var1 == self.var2) & (self.cov >= 0)
 
     def after_smooth_rule(self, var1: jax.Array, var2: jax.Array, cov: jax.Array) -> "Covariance":
         """Covariance after a smooth elementwise function, from its new variances and covariances.
@@ -46,23 +48,42 @@ class Covariance:
         follows would take the square root.
         """
         same = self.coincident
-        cov = cov + jax.lax.stop_gradient(jnp.where(same, var1[:, None] - cov, 0))
+        cov = cov + jax.lax.stop_gradient(jnp.where(same, var1 - cov, 0))
         gap = jax.lax.stop_gradient(jnp.maximum(_norm(var1, var2) - jnp.abs(cov), 0))
         return Covariance(var1, var2, cov, jnp.where(same, 0, gap))
 
+    @classmethod
+    def from_distance(cls, var1, var2, distance, weight) -> "Covariance":
+        """Covariance from ``E[(sqrt(w) f(x1) - f(x2) / sqrt(w))^2] / 2``, ``w`` being ``weight``.
+
+        Unlike the gap, this distance is linear in the process, so that filters act on it as they
+        do on covariances; and unlike a covariance it says how near two inputs are.
+        """
+        constant = jax.lax.stop_gradient
+        middle = (weight * var1 + var2 / weight) / 2
+        cov = middle - distance
+        root1, root2 = (jnp.sqrt(constant(v)) for v in (weight * var1, var2 / weight))
+        apart = (root1 - root2) ** 2 / 2
+        near, far = constant(distance) - apart, (root1 + root2) ** 2 / 2 - constant(distance)
+        return cls(var1, var2, cov, jnp.maximum(jnp.where(constant(cov) >= 0, near, far), 0))
+
+    def distance(self, weight) -> jax.Array:
+        """What :meth:`from_distance` reads, without cancellation; differentiable."""
+        return _distance(self.var1, self.var2, self.cov, self.gap, weight)
+
     @property
     def norm(self) -> jax.Array:
-        """``sqrt(var1 var2)``, shape ``(n1, n2)``; not differentiated."""
+        """``sqrt(var1 var2)``; not differentiated."""
         return _norm(jax.lax.stop_gradient(self.var1), jax.lax.stop_gradient(self.var2))
 
     @property
     def determinant(self) -> jax.Array:
-        """``var1 var2 - cov^2 >= 0``, shape ``(n1, n2)``: the value from the gap, differentiable.
+        """``var1 var2 - cov^2 >= 0``: the value from the gap, differentiable.
 
         Its derivative is that of the formula, by adding and removing the naive value.
         """
         value = self.gap * (2 * self.norm - self.gap)
-        naive = self.var1[:, None] * self.var2[None, :] - self.cov**2
+        naive = self.var1 * self.var2 - self.cov**2
         return value + (naive - jax.lax.stop_gradient(naive))
 
     def scale(self, factor) -> "Covariance":
@@ -87,8 +108,35 @@ class Covariance:
         return Covariance(self.var1 + other.var1, self.var2 + other.var2, cov, gap)
 
 
+def balance(var1: jax.Array, var2: jax.Array, pair_axes: int) -> jax.Array:
+    """Weight that makes two batches of variances equally large on average, for distances.
+
+    One number for each pair of examples, whose axes are the last ``pair_axes``: a weight that
+    varied with position would not pass through a filter.
+    """
+    var1, var2 = jax.lax.stop_gradient((var1, var2))
+    axes = tuple(range(var1.ndim - pair_axes))
+    mean1, mean2 = (jnp.mean(v, axis=axes, keepdims=True) for v in (var1, var2))
+    usable = (mean1 > 0) & (mean2 > 0)
+    return jnp.where(usable, jnp.sqrt(mean2) / jnp.sqrt(jnp.where(mean1 > 0, mean1, 1)), 1)
+
+
+@jax.custom_jvp
+def _distance(var1, var2, cov, gap, weight):
+    root1, root2 = jnp.sqrt(weight * var1), jnp.sqrt(var2 / weight)
+    near = gap + (root1 - root2) ** 2 / 2
+    return jnp.where(cov >= 0, near, (weight * var1 + var2 / weight) / 2 - cov)
+
+
+@_distance.defjvp
+def _distance_jvp(primals, tangents):
+    weight = primals[4]
+    dvar1, dvar2, dcov, _, _ = tangents
+    return _distance(*primals), (weight * dvar1 + dvar2 / weight) / 2 - dcov
+
+
 def _norm(var1: jax.Array, var2: jax.Array) -> jax.Array:
-    return jnp.sqrt(var1)[:, None] * jnp.sqrt(var2)[None, :]
+    return jnp.sqrt(var1) * jnp.sqrt(var2)
 
 
 def _gap_of_sum(a: Covariance, b: Covariance, cov: jax.Array) -> jax.Array:
@@ -98,8 +146,8 @@ def _gap_of_sum(a: Covariance, b: Covariance, cov: jax.Array) -> jax.Array:
     ``(sqrt(a11 b22) - sqrt(a22 b11))^2 / (norm + r + s)``, and both ``norm - cov`` and
     ``norm + cov`` are this excess plus the same quantity of the two terms.
     """
-    root1, root2 = jnp.sqrt(a.var1)[:, None], jnp.sqrt(a.var2)[None, :]
-    other1, other2 = jnp.sqrt(b.var1)[:, None], jnp.sqrt(b.var2)[None, :]
+    root1, root2 = jnp.sqrt(a.var1), jnp.sqrt(a.var2)
+    other1, other2 = jnp.sqrt(b.var1), jnp.sqrt(b.var2)
     norm_a, norm_b = root1 * root2, other1 * other2
     norm = _norm(a.var1 + b.var1, a.var2 + b.var2)
     total = norm + norm_a + norm_b

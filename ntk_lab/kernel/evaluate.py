@@ -10,6 +10,8 @@ import numpy as np
 
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
+from ntk_lab.kernel.layout import Carry, Need, Vector
+from ntk_lab.kernel.positions import between_examples
 from ntk_lab.kernel.result import Kernel
 from ntk_lab.kernel.state import Inputs, State, moments
 
@@ -24,6 +26,14 @@ class Propagates(Protocol):
 
     def propagate(self, state: State) -> State:
         """The kernel rule of the whole architecture."""
+        ...
+
+    def need(self, after: Need) -> Need:
+        """What the architecture must be given about positions."""
+        ...
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the output for one example."""
         ...
 
 
@@ -101,11 +111,13 @@ def _evaluate_traced(treedef: Any, leaves: list, x1: jax.Array, x2: jax.Array | 
 
 
 def _evaluate(net: Propagates, x1: jax.Array, x2: jax.Array | None) -> Kernel:
+    spatial = len(net.output_shape(x1.shape[1:])) > 1
+    need = net.need(Need(Carry.FULL if spatial else Carry.DIAGONAL, variances=False))
     if x2 is not None:
-        return _tile(net, Inputs(x1, x2))
+        return _tile(net, Inputs(x1, x2, carry=need.carry))
     n = len(x1)
-    if n <= _SMALL:
-        return _tile(net, Inputs(x1, x1, overlap=n))
+    if n <= _SMALL or need.carry != Carry.DIAGONAL:
+        return _tile(net, Inputs(x1, x1, overlap=n, carry=need.carry))
     edges = [int(e) for e in np.linspace(0, n, _PANELS + 1).round()]
     panels = [
         _tile(net, Inputs(x1[start:stop], x1[start:], overlap=stop - start))
@@ -125,7 +137,9 @@ def _mirror(panels: tuple[jax.Array, ...], edges: list[int]) -> jax.Array:
 
 def _tile(net: Propagates, inputs: Inputs) -> Kernel:
     state = moments(net.propagate(inputs))
-    return Kernel(state.cov.cov, state.ntk)
+    if isinstance(state.layout, Vector):
+        return Kernel(state.cov.cov, state.ntk)
+    return Kernel(*(between_examples(k, state.layout) for k in (state.cov.cov, state.ntk)))
 
 
 def _check_finite(kernel: Kernel) -> None:

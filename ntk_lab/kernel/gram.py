@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from ntk_lab.kernel.covariance import Covariance
+from ntk_lab.kernel.covariance import Covariance, balance
+from ntk_lab.kernel.layout import Pairs
 
 # Rows, and pairs of each, corrected in one go. Most data have few pairs so close that a Gram
 # matrix cannot tell them apart; where there are none, no round is run.
 _PER_ROUND = (32, 32)
+_UNROLLED_CHANNELS = 16
 
 
 def gram(x1: jax.Array, x2: jax.Array, overlap: int = 0) -> Covariance:
@@ -33,7 +35,7 @@ def gram(x1: jax.Array, x2: jax.Array, overlap: int = 0) -> Covariance:
     if overlap:
         same = _same(cov.shape, overlap)
         cov = jnp.where(same, var1[:, None], cov)
-    return Covariance(var1, var2, cov, gap)
+    return Covariance(var1[:, None], var2[None, :], cov, gap)
 
 
 def _same(shape: tuple[int, ...], overlap: int) -> jax.Array:
@@ -83,3 +85,47 @@ def _doubtful(gap, root1, root2, rows, overlap: int) -> jax.Array:
     share = 1e-3 if gap.dtype == jnp.float32 else 1e-5
     same = (rows[:, None] == jnp.arange(len(root2))[None, :]) & (rows[:, None] < overlap)
     return (gap <= share * norm) & (norm > 0) & ~same
+
+
+def diagonal_gram(x1: jax.Array, x2: jax.Array) -> Covariance:
+    """Covariance at equal positions of data ``(n, *S, channels)``: ``cov`` is ``(*S, n1, n2)``."""
+    a, b = (jnp.moveaxis(x, 0, -2) for x in (x1, x2))
+    return _from_differences(a[..., :, None, :], b[..., None, :, :], pair_axes=2)
+
+
+def full_gram(x1: jax.Array, x2: jax.Array, pairs: Pairs) -> Covariance:
+    """Covariance between all positions of data: ``cov`` is ``(*S, *S, pairs)``."""
+    x = x1 if pairs.symmetric else jnp.concatenate([x1, x2])
+    return _between_positions(x[pairs.first], x[pairs.second])
+
+
+def own_gram(x1: jax.Array, x2: jax.Array, pairs: Pairs) -> Covariance:
+    """Covariance between all positions of each distinct example: ``(*S, *S, examples)``."""
+    x = x1 if pairs.symmetric else jnp.concatenate([x1, x2])
+    return _between_positions(x, x)
+
+
+def _between_positions(x1: jax.Array, x2: jax.Array) -> Covariance:
+    ndim = x1.ndim - 2
+    a, b = (jnp.moveaxis(x, 0, -2) for x in (x1, x2))
+    ones, rest = (1,) * ndim, a.shape[ndim:]
+    return _from_differences(
+        a.reshape(*a.shape[:ndim], *ones, *rest),
+        b.reshape(*ones, *b.shape[:ndim], *rest),
+        pair_axes=1,
+    )
+
+
+def _from_differences(a: jax.Array, b: jax.Array, pair_axes: int) -> Covariance:
+    """Covariance over the last axis, distances being formed before anything is summed."""
+    var1, var2 = (jnp.mean(x * x, axis=-1) for x in (a, b))
+    weight = balance(var1, var2, pair_axes)
+    root = jnp.sqrt(weight)
+    # A sum over few channels, unrolled, is one elementwise pass over the pairs.
+    channels = a.shape[-1]
+    if channels <= _UNROLLED_CHANNELS:
+        squares = ((root * a[..., c] - b[..., c] / root) ** 2 for c in range(channels))
+        distance = sum(squares, start=jnp.zeros((), a.dtype)) / (2 * channels)
+    else:
+        distance = jnp.mean((root[..., None] * a - b / root[..., None]) ** 2, axis=-1) / 2
+    return Covariance.from_distance(var1, var2, distance, weight)

@@ -35,12 +35,13 @@ def gaussian_product(
     f, g
         Smooth elementwise functions, differentiable by JAX.
     var1, var2, cov
-        Variances ``(n1,)`` and ``(n2,)`` and covariances ``(n1, n2)``.
+        Variances and covariances, of shapes that broadcast, such as ``(n1, 1)``, ``(1, n2)`` and
+        ``(n1, n2)``.
 
     Returns
     -------
     jax.Array
-        Shape ``(n1, n2)``. NaN where the expansion leaves out more than 1e-6 of
+        Of the shape of ``cov``. NaN where the expansion leaves out more than 1e-6 of
         ``sqrt(E[f^2] E[g^2])`` (1e-4 in float32): strongly correlated pairs of large variance.
 
     Notes
@@ -50,16 +51,16 @@ def gaussian_product(
     pair, half of it for even or odd functions.
     """
     a, b = _coefficients(f, var1), _coefficients(g, var2)
-    norm = jnp.sqrt(var1)[:, None] * jnp.sqrt(var2)[None, :]
+    norm = jnp.sqrt(var1) * jnp.sqrt(var2)
     rho = jnp.clip(jnp.where(norm > 0, cov / jnp.where(norm > 0, norm, 1), 0), -1, 1)
     start, step = _parity(f, g)
     if start is None:
         return jnp.zeros_like(cov)
     total, ratio = jnp.zeros_like(cov), rho**step
-    left_out = _root_tail(f, a, var1)[:, None] * _root_tail(g, b, var2)[None, :]
-    left_out = left_out * jnp.abs(rho) ** a.shape[1]
-    for k in reversed(range(start, a.shape[1], step)):
-        total = total * ratio + a[:, k][:, None] * b[:, k][None, :]
+    left_out = _root_tail(f, a, var1) * _root_tail(g, b, var2)
+    left_out = left_out * jnp.abs(rho) ** a.shape[-1]
+    for k in reversed(range(start, a.shape[-1], step)):
+        total = total * ratio + a[..., k] * b[..., k]
     total = total * rho if start else total
     return jnp.where(left_out > _REFUSED[np.dtype(var1.dtype)], jnp.nan, total)
 
@@ -70,16 +71,16 @@ def _gaussian_product_jvp(f, g, primals, tangents):
     df, dg = derivative(f), derivative(g)
     tangent = (
         gaussian_product(df, dg, *primals) * dcov
-        + gaussian_product(derivative(df), g, *primals) * dvar1[:, None] / 2
-        + gaussian_product(f, derivative(dg), *primals) * dvar2[None, :] / 2
+        + gaussian_product(derivative(df), g, *primals) * dvar1 / 2
+        + gaussian_product(f, derivative(dg), *primals) * dvar2 / 2
     )
     return gaussian_product(f, g, *primals), tangent
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def gaussian_mean(f: Function, g: Function, var: jax.Array) -> jax.Array:
-    """``E[f(u) g(u)]`` for ``u`` of variance ``var``, shape ``(n,)``; exact to quadrature."""
-    z = jnp.sqrt(var)[:, None] * _constant(_NODES, var)[None, :]
+    """``E[f(u) g(u)]`` for ``u`` of variance ``var``, in its shape; exact to quadrature."""
+    z = _scaled_nodes(var)
     return f(z) * g(z) @ _constant(_weights(), var)
 
 
@@ -94,7 +95,7 @@ def _gaussian_mean_jvp(f, g, primals, tangents):
 
 def truncation_error(f: Function, var: jax.Array) -> jax.Array:
     """Bound on the error of ``E[f(u) f(v)]`` at variance ``var``: what the expansion leaves out."""
-    return jnp.maximum(gaussian_mean(f, f, var) - jnp.sum(_coefficients(f, var) ** 2, axis=1), 0)
+    return jnp.maximum(gaussian_mean(f, f, var) - jnp.sum(_coefficients(f, var) ** 2, axis=-1), 0)
 
 
 def derivative(f: Function) -> Function:
@@ -110,14 +111,20 @@ _DERIVATIVES: dict[Function, Function] = {}
 def _root_tail(f: Function, coefficients: jax.Array, var: jax.Array) -> jax.Array:
     """Root of the share of ``E[f^2]`` that the coefficients miss."""
     square = gaussian_mean(f, f, var)
-    missing = jnp.maximum(square - jnp.sum(coefficients**2, axis=1), 0)
+    missing = jnp.maximum(square - jnp.sum(coefficients**2, axis=-1), 0)
     return jnp.sqrt(missing / jnp.where(square > 0, square, 1))
 
 
 def _coefficients(f: Function, var: jax.Array) -> jax.Array:
-    """Coefficients of ``z -> f(sqrt(var) z)``, shape ``(n, degree)``."""
+    """Coefficients of ``z -> f(sqrt(var) z)``, shape ``(*var.shape, degree)``."""
     basis = _constant(_hermite_basis(_DEGREE[np.dtype(var.dtype)]), var)
-    return f(jnp.sqrt(var)[:, None] * _constant(_NODES, var)[None, :]) @ basis
+    return f(_scaled_nodes(var)) @ basis
+
+
+def _scaled_nodes(var: jax.Array) -> jax.Array:
+    """``sqrt(var) z`` for all nodes ``z``, on a last axis of its own."""
+    nodes = _constant(_NODES, var).reshape((1,) * var.ndim + (-1,))
+    return jnp.sqrt(var)[..., None] * nodes
 
 
 def _constant(values: np.ndarray, like: jax.Array) -> jax.Array:

@@ -11,18 +11,22 @@ layers may follow is decided by the kind, not by flags:
     second moments of a centred Gaussian process (after a layer with fresh weights): the only
     kind to which an activation's dual applies.
 
-The last two hold a covariance object, whose type says over which axes it runs. So far there is
-one: ``Covariance``, for a single position. Spatial layouts are further types beside it.
+The last two hold a covariance and its layout, which says over which positions it runs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.covariance import Covariance
-from ntk_lab.kernel.gram import gram
+from ntk_lab.kernel.gram import diagonal_gram, full_gram, gram, own_gram
+from ntk_lab.kernel.layout import Carry, Diagonal, Full, Layout, Pairs, Vector
+
+_VECTOR = Vector()
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,26 @@ class Inputs:
     """Two batches of data, ``x1`` of shape ``(n1, *shape)`` and ``x2`` of ``(n2, *shape)``.
 
     The first ``overlap`` rows of ``x2`` are the first ``overlap`` rows of ``x1``: the same
-    examples, whose kernel entries are exact diagonal entries.
+    examples, whose kernel entries are exact diagonal entries. ``carry`` is what later layers
+    need of the covariance between positions.
     """
 
     x1: jax.Array
     x2: jax.Array
     overlap: int = 0
+    carry: Carry = Carry.DIAGONAL
+    pattern: tuple[jax.Array, jax.Array] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one example."""
         return self.x1.shape[1:]
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs of examples that are to be computed."""
+        n1, n2 = len(self.x1), len(self.x2)
+        return Pairs(n1, n2, symmetric=self.overlap == n1 == n2)
 
     def reshape(self, *shape: int) -> "Inputs":
         """The same examples in another shape."""
@@ -56,34 +69,53 @@ class Features:
     """Second moments per channel, and the NTK of what came before.
 
     ``channels`` is the number of channels that the finite network has here: infinite-width
-    rules of parameterizations that do not divide by the fan-in need it.
+    rules of parameterizations that do not divide by the fan-in need it. ``ntk`` has the shape of
+    ``cov.cov``.
     """
 
     cov: Covariance
     ntk: jax.Array
     channels: int
+    layout: Layout = _VECTOR
+
+    def mapped(self, rule: Callable[[Covariance], Covariance], ntk: jax.Array) -> Self:
+        """The same kind of state with ``rule`` applied to its covariances, and another NTK."""
+        return replace(self, cov=rule(self.cov), ntk=ntk, layout=self.layout.mapped(rule))
+
+    def features(self) -> "Features":
+        """The same moments, of a process that need not be Gaussian."""
+        return Features(self.cov, self.ntk, self.channels, self.layout)
+
+    def gaussian(self, channels: int) -> "Gaussian":
+        """The same moments, of a Gaussian process with this number of channels."""
+        return Gaussian(self.cov, self.ntk, channels, self.layout)
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Features):
     """Like :class:`Features`, of a centred Gaussian process."""
 
-    cov: Covariance
-    ntk: jax.Array
-    channels: int
+
+State = Inputs | Features
 
 
-State = Inputs | Features | Gaussian
-
-
-def moments(state: State) -> Features | Gaussian:
+def moments(state: State) -> Features:
     """Second moments of a state; of data, ``<x, x'> / channels`` with a zero NTK."""
     if not isinstance(state, Inputs):
         return state
-    if len(state.shape) != 1:
+    *spatial, channels = state.shape
+    layout: Layout
+    if not jnp.issubdtype(state.x1.dtype, jnp.floating):
         raise InputError(
-            f"this layer needs vectors, but one example has shape {state.shape}: the covariance "
-            "between positions is not carried. Put ntk.nn.Flatten() before it."
+            f"inputs of dtype {state.x1.dtype} are tokens; they need ntk.nn.Embedding(...) as the "
+            "first layer."
         )
-    cov = gram(state.x1, state.x2, state.overlap)
-    return Features(cov, jnp.zeros_like(cov.cov), state.shape[0])
+    if not spatial:
+        cov, layout = gram(state.x1, state.x2, state.overlap), Vector()
+    elif state.carry == Carry.DIAGONAL:
+        cov, layout = diagonal_gram(state.x1, state.x2), Diagonal(tuple(spatial))
+    else:
+        cov = full_gram(state.x1, state.x2, state.pairs)
+        own = own_gram(state.x1, state.x2, state.pairs) if state.carry == Carry.OWN else None
+        layout = Full(tuple(spatial), state.pairs, own)
+    return Features(cov, jnp.zeros_like(cov.cov), channels, layout)

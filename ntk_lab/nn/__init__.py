@@ -1,6 +1,7 @@
 """Paired modules: one description builds the finite network and its infinite-width kernels."""
 
 from ntk_lab.nn.activation import Activation as Activation
+from ntk_lab.nn.conv import Conv as Conv
 from ntk_lab.nn.dense import Dense as Dense
 from ntk_lab.nn.erf import Erf as Erf
 from ntk_lab.nn.flatten import Flatten as Flatten
@@ -13,6 +14,10 @@ from ntk_lab.nn.module import Pair as Pair
 from ntk_lab.nn.module import hyper as hyper
 from ntk_lab.nn.module import module as module
 from ntk_lab.nn.module import submodules as submodules
+from ntk_lab.nn.pool import AvgPool as AvgPool
+from ntk_lab.nn.pool import GlobalAvgPool as GlobalAvgPool
+from ntk_lab.nn.pool import GlobalSumPool as GlobalSumPool
+from ntk_lab.nn.pool import SumPool as SumPool
 from ntk_lab.nn.relu import Relu as Relu
 from ntk_lab.nn.residual import Residual as Residual
 from ntk_lab.nn.sequential import Sequential as Sequential
@@ -21,18 +26,23 @@ from ntk_lab.nn.tanh import Tanh as Tanh
 
 __all__ = [
     "Activation",
+    "AvgPool",
+    "Conv",
     "Dense",
     "Erf",
     "Flatten",
     "Frozen",
     "FunctionPair",
     "Gelu",
+    "GlobalAvgPool",
+    "GlobalSumPool",
     "Identity",
     "Module",
     "Pair",
     "Relu",
     "Residual",
     "Sequential",
+    "SumPool",
     "Tanh",
     "from_json",
     "hyper",

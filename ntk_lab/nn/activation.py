@@ -3,7 +3,7 @@
 import jax
 
 from ntk_lab.errors import InputError
-from ntk_lab.kernel import Covariance, Features, Gaussian, State
+from ntk_lab.kernel import Covariance, Features, Gaussian, Need, State
 from ntk_lab.nn.module import Module, Params
 
 
@@ -29,6 +29,9 @@ class Activation(Module):
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         return self.function(x)
 
+    def need(self, after: Need) -> Need:
+        return after.for_activation()
+
     def propagate(self, state: State) -> State:
         if not isinstance(state, Gaussian):
             raise InputError(
@@ -37,4 +40,5 @@ class Activation(Module):
                 "known only after a layer with weights: put ntk.nn.Dense(...) before it."
             )
         cov, derivative = self.dual(state.cov)
-        return Features(cov, state.ntk * derivative, state.channels)
+        layout = state.layout.mapped(lambda k: self.dual(k)[0])
+        return Features(cov, state.ntk * derivative, state.channels, layout)

@@ -1,19 +1,14 @@
 """Fully connected layer."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 
 from ntk_lab.errors import InputError
-from ntk_lab.kernel import Gaussian, State, moments
-from ntk_lab.nn.module import Module, Params, hyper, module
-from ntk_lab.nn.parameterization import PARAMETERIZATIONS, Scales, scales, unknown
+from ntk_lab.nn.module import Params, hyper, module
+from ntk_lab.nn.weighted import Weighted
 
 
 @module
-class Dense(Module):
+class Dense(Weighted):
     """Fully connected layer over the last axis, ``y = w_std / sqrt(fan_in) x W + b_std b``.
 
     Parameters
@@ -56,65 +51,15 @@ class Dense(Module):
     parameterization: str = "ntk"
 
     def __post_init__(self):
-        if isinstance(self.width, bool) or not isinstance(self.width, int) or self.width < 1:
-            raise InputError(
-                f"Dense got width {self.width!r}; it must be an integer of at least 1, the number "
-                "of neurons of the layer."
-            )
-        for name in ("w_std", "b_std"):
-            value = getattr(self, name)
-            if isinstance(value, int | float) and not 0 <= value < float("inf"):
-                raise InputError(f"Dense got {name}={value}; it must be finite and not negative.")
-        if self.parameterization not in PARAMETERIZATIONS:
-            raise InputError(unknown(self.parameterization))
-
-    def has_width(self) -> bool:
-        return True
-
-    def _map_layers(self, change: Callable[[Any, bool], Any], readout: bool = True) -> Any:
-        return change(self, readout)
-
-    @property
-    def ends_independent(self) -> bool:
-        return True
+        self._check_weights()
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if not shape or shape[-1] < 1:
             raise InputError(f"Dense needs examples with a channel axis; one has shape {shape}.")
         return (*shape[:-1], self.width)
 
-    def _scales(self, fan_in: int) -> Scales:
-        return scales(self.parameterization, fan_in, self.w_std, self.b_std)
-
-    def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
-        self.output_shape(shape)
-        dtype = jnp.result_type(float) if dtype is None else dtype
-        fan_in, s = shape[-1], self._scales(shape[-1])
-        key_w, key_b = jax.random.split(key)
-        params = {"w": s.weight_init * jax.random.normal(key_w, (fan_in, self.width), dtype)}
-        if self.b_std is not None:
-            params["b"] = s.bias_init * jax.random.normal(key_b, (self.width,), dtype)
-        return params
-
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
-        fan_in = params["w"].shape[0]
-        if x.shape[-1] != fan_in:
-            raise InputError(
-                f"Dense was initialized for {fan_in} channels, but its input has shape {x.shape}. "
-                "Initialize with the shape of one example, net.init(key, x.shape[1:])."
-            )
-        s = self._scales(fan_in)
-        y = s.weight_scale * (x @ params["w"])
-        if "b" not in params:
-            return y
-        return y + (s.bias_scale * params["b"]).reshape((1,) * (y.ndim - 1) + (-1,))
-
-    def propagate(self, state: State) -> State:
-        state = moments(state)
-        s = self._scales(state.channels)
-        signal = s.signal(state.channels)
-        cov = state.cov.scale(signal)
-        if self.b_std is not None:
-            cov = cov.add_constant(s.constant())
-        ntk = s.weight_tangent(state.channels) * state.cov.cov + s.bias_tangent()
-        return Gaussian(cov, ntk + signal * state.ntk, self.width)
+        channels = params["w"].shape[0]
+        self._check_channels(channels, x)
+        s = self._scales(channels)
+        return self._add_bias(s, params, s.weight_scale * (x @ params["w"]))

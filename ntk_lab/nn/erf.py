@@ -23,7 +23,7 @@ class Erf(Activation):
         return jax.lax.erf(x)
 
     def dual(self, cov: Covariance) -> tuple[Covariance, jax.Array]:
-        root = jnp.sqrt(1 + 2 * cov.var1[:, None] + 2 * cov.var2[None, :] + 4 * cov.determinant)
+        root = jnp.sqrt(1 + 2 * cov.var1 + 2 * cov.var2 + 4 * cov.determinant)
         k12 = 2 / jnp.pi * jnp.arctan2(2 * cov.cov, root)
         k11, k22 = (
             2 / jnp.pi * jnp.arctan2(2 * v, jnp.sqrt(1 + 4 * v)) for v in (cov.var1, cov.var2)

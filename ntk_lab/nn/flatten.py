@@ -4,7 +4,9 @@ import math
 
 import jax
 
-from ntk_lab.kernel import Inputs, State
+from ntk_lab.kernel import Inputs, Need, State
+from ntk_lab.kernel.layout import Carry
+from ntk_lab.kernel.positions import flatten
 from ntk_lab.nn.module import Module, Params, module
 
 
@@ -21,6 +23,10 @@ class Flatten(Module):
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         return x.reshape(x.shape[0], -1)
 
+    def need(self, after: Need) -> Need:
+        return Need(Carry.DIAGONAL, after.variances)
+
     def propagate(self, state: State) -> State:
-        # A state past the data has a single position and is flat already.
-        return state.reshape(math.prod(state.shape)) if isinstance(state, Inputs) else state
+        if isinstance(state, Inputs):
+            return state.reshape(math.prod(state.shape))
+        return flatten(state)

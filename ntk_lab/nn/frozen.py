@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import jax
 
-from ntk_lab.kernel import Inputs, State, moments
+from ntk_lab.kernel import Inputs, Need, State, moments
 from ntk_lab.nn.module import Module, Params, module, submodules
 
 
@@ -39,6 +39,9 @@ class Frozen(Module):
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         return self.body.apply(jax.lax.stop_gradient(params), x)
+
+    def need(self, after: Need) -> Need:
+        return self.body.need(after)
 
     def propagate(self, state: State) -> State:
         # The NTK after the body is affine in the NTK before it; the constant is the body's own.

@@ -24,7 +24,7 @@ class Gelu(Activation):
 
     def dual(self, cov: Covariance) -> tuple[Covariance, jax.Array]:
         q12, det = cov.cov, cov.determinant
-        a, b = 1 + cov.var1[:, None], 1 + cov.var2[None, :]
+        a, b = 1 + cov.var1, 1 + cov.var2
         inverse = 1 / a + 1 / b
         product, derivative = _dual(q12, det, a + b - 1 + det, inverse)
         k11, k22 = (

@@ -34,7 +34,7 @@ import jax
 import numpy as np
 
 from ntk_lab.errors import InputError
-from ntk_lab.kernel import Kernel, State, evaluate
+from ntk_lab.kernel import Kernel, Need, State, evaluate
 
 Params = Any
 
@@ -127,6 +127,10 @@ class Module(Pair):
     def propagate(self, state: State) -> State:
         """The kernel rule: the state after this layer from the state before it."""
         raise TypeError(f"{type(self).__name__} has no infinite-width kernel rule.")
+
+    def need(self, after: Need) -> Need:
+        """What this layer must be given about positions if what follows it needs ``after``."""
+        return after
 
     @property
     def ends_independent(self) -> bool:

@@ -3,7 +3,8 @@
 import jax
 
 from ntk_lab.errors import InputError
-from ntk_lab.kernel import Features, Gaussian, State, moments
+from ntk_lab.kernel import Need, State, moments
+from ntk_lab.kernel.combine import sum_of_independent
 from ntk_lab.nn.module import Module, Params, module, submodules
 
 
@@ -52,8 +53,10 @@ class Residual(Module):
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         return x + self.body.apply(params, x)
 
+    def need(self, after: Need) -> Need:
+        return after | self.body.need(after)
+
     def propagate(self, state: State) -> State:
         skip, branch = moments(state), moments(self.body.propagate(state))
-        # x plus an independent Gaussian is Gaussian only if x is.
-        kind = Gaussian if isinstance(skip, Gaussian) else Features
-        return kind(skip.cov.add(branch.cov), skip.ntk + branch.ntk, skip.channels)
+        # x plus an independent Gaussian is Gaussian only if x is: the skip decides the kind.
+        return sum_of_independent(skip, branch)

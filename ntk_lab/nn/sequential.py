@@ -3,7 +3,7 @@
 import jax
 
 from ntk_lab.errors import InputError
-from ntk_lab.kernel import State
+from ntk_lab.kernel import Need, State
 from ntk_lab.nn.flatten import Flatten
 from ntk_lab.nn.identity import Identity
 from ntk_lab.nn.module import Module, Params, module, submodules
@@ -65,6 +65,11 @@ class Sequential(Module):
         for layer, p in zip(self.layers, params, strict=True):
             x = layer.apply(p, x)
         return x
+
+    def need(self, after: Need) -> Need:
+        for layer in reversed(self.layers):
+            after = layer.need(after)
+        return after
 
     def propagate(self, state: State) -> State:
         for layer in self.layers:

@@ -29,7 +29,7 @@ class Tanh(Activation):
         k11, k22 = (gaussian_mean(jnp.tanh, jnp.tanh, v) for v in (cov.var1, cov.var2))
         # On the diagonal the mean is exact; only its value is taken, so that derivatives in either
         # input stay those of the product.
-        diagonal = gaussian_mean(slope, slope, cov.var1)[:, None]
+        diagonal = gaussian_mean(slope, slope, cov.var1)
         slopes = gaussian_product(slope, slope, *args)
         slopes += jax.lax.stop_gradient(jnp.where(cov.coincident, diagonal - slopes, 0))
         return cov.after_smooth_rule(k11, k22, product), slopes

@@ -1,0 +1,140 @@
+"""Averages and sums over positions."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntk_lab.errors import InputError
+from ntk_lab.kernel import Need, State, moments
+from ntk_lab.kernel.positions import Window, average, mix
+from ntk_lab.nn.module import Module, Params, module
+from ntk_lab.nn.window import check_spatial, check_window, filter_windows
+
+
+class _Pool(Module):
+    """Pooling over windows; ``q' = A q A^T`` and ``t' = A t A^T`` with ``A`` the pooling map."""
+
+    window: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    padding: str
+
+    def __post_init__(self):
+        sizes = check_window(
+            type(self).__name__, self.padding, window=self.window, strides=self.strides
+        )
+        for name, value in sizes.items():
+            object.__setattr__(self, name, value)
+
+    def _windows(self, sizes: tuple[int, ...]) -> list[Window]:
+        name = type(self).__name__
+        return filter_windows(name, sizes, self.window, self.strides, None, self.padding)
+
+    def _matrices(self, sizes: tuple[int, ...]) -> list[np.ndarray]:
+        """The pooling map, one matrix for each spatial axis."""
+        return [w.matrix(n) for w, n in zip(self._windows(sizes), sizes, strict=True)]
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        sizes = check_spatial(type(self).__name__, shape, len(self.window))
+        outputs = (w.output(n) for w, n in zip(self._windows(sizes), sizes, strict=True))
+        return (*outputs, shape[-1])
+
+    def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
+        return ()
+
+    def apply(self, params: Params, x: jax.Array) -> jax.Array:
+        for axis, matrix in enumerate(self._matrices(x.shape[1:-1]), start=1):
+            x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(matrix.T, x.dtype), (axis, 0)), -1, axis)
+        return x
+
+    def need(self, after: Need) -> Need:
+        return after.for_mixing()
+
+    def propagate(self, state: State) -> State:
+        state = moments(state)
+        return mix(state, self._matrices(state.layout.shape))
+
+
+@module
+class AvgPool(_Pool):
+    """Mean over windows of positions.
+
+    Parameters
+    ----------
+    window, strides
+        Sizes, one for each spatial axis; ``strides=None`` means ones.
+    padding
+        ``"VALID"``, ``"SAME"`` or ``"CIRCULAR"``.
+    normalize_edges
+        With ``"SAME"``: divide by the number of positions inside the image instead of by the size
+        of the window.
+
+    Notes
+    -----
+    The kernel needs the covariance between all positions: time and memory grow with their square.
+    """
+
+    window: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    padding: str = "VALID"
+    normalize_edges: bool = False
+
+    def _matrices(self, sizes: tuple[int, ...]) -> list[np.ndarray]:
+        sums = super()._matrices(sizes)
+        if self.normalize_edges:
+            return [m / m.sum(axis=1, keepdims=True) for m in sums]
+        return [m / k for m, k in zip(sums, self.window, strict=True)]
+
+
+@module
+class SumPool(_Pool):
+    """Sum over windows of positions; parameters as for :class:`AvgPool`."""
+
+    window: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    padding: str = "VALID"
+
+
+class _GlobalPool(Module):
+    """Pooling over all positions."""
+
+    def _factor(self, sizes: tuple[int, ...]) -> float:
+        raise NotImplementedError
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) < 2:
+            raise InputError(
+                f"{type(self).__name__} needs examples with spatial axes and channels; one example "
+                f"has shape {shape}."
+            )
+        return shape[-1:]
+
+    def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
+        return ()
+
+    def apply(self, params: Params, x: jax.Array) -> jax.Array:
+        return self._factor(x.shape[1:-1]) * jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
+
+    def need(self, after: Need) -> Need:
+        return after.for_mixing()
+
+    def propagate(self, state: State) -> State:
+        state = moments(state)
+        return average(state, self._factor(state.layout.shape))
+
+
+@module
+class GlobalAvgPool(_GlobalPool):
+    """Mean over all positions: ``q'`` is the mean of ``q(p, p')`` over both positions."""
+
+    def _factor(self, sizes: tuple[int, ...]) -> float:
+        return 1.0
+
+
+@module
+class GlobalSumPool(_GlobalPool):
+    """Sum over all positions."""
+
+    def _factor(self, sizes: tuple[int, ...]) -> float:
+        return float(math.prod(sizes))
