@@ -10,7 +10,7 @@ import numpy as np
 
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
-from ntk_lab.kernel.layout import Carry, Need, Vector
+from ntk_lab.kernel.layout import Carry, Full, Need
 from ntk_lab.kernel.positions import between_examples
 from ntk_lab.kernel.result import Kernel
 from ntk_lab.kernel.state import Inputs, State, moments
@@ -137,9 +137,9 @@ def _mirror(panels: tuple[jax.Array, ...], edges: list[int]) -> jax.Array:
 
 def _tile(net: Propagates, inputs: Inputs) -> Kernel:
     state = moments(net.propagate(inputs))
-    if isinstance(state.layout, Vector):
-        return Kernel(state.cov.cov, state.ntk)
-    return Kernel(*(between_examples(k, state.layout) for k in (state.cov.cov, state.ntk)))
+    if isinstance(state.layout, Full):
+        return Kernel(*(between_examples(k, state.layout) for k in (state.cov.cov, state.ntk)))
+    return Kernel(state.cov.cov, state.ntk)
 
 
 def _check_finite(kernel: Kernel) -> None:

@@ -157,7 +157,6 @@ def mix(state: Features, matrices: Sequence[np.ndarray | jax.Array | None]) -> F
     Each matrix is ``(output, size)``; None leaves an axis as it is.
     """
     layout = _mixable(state)
-    ndim = len(layout.shape)
     sides = [m for _ in range(2) for m in matrices]
 
     def apply(values: jax.Array) -> jax.Array:
