@@ -71,18 +71,32 @@ class Pairs:
         return self.n1 if self.symmetric else self.n1 + self.n2
 
     @property
+    def rows(self) -> np.ndarray:
+        """Row of each pair in the kernel matrix."""
+        return (
+            np.triu_indices(self.n1)[0]
+            if self.symmetric
+            else np.indices((self.n1, self.n2))[0].ravel()
+        )
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Column of each pair in the kernel matrix."""
+        return (
+            np.triu_indices(self.n1)[1]
+            if self.symmetric
+            else np.indices((self.n1, self.n2))[1].ravel()
+        )
+
+    @property
     def first(self) -> np.ndarray:
         """Number of the first example of each pair."""
-        if self.symmetric:
-            return np.triu_indices(self.n1)[0]
-        return np.repeat(np.arange(self.n1), self.n2)
+        return self.rows
 
     @property
     def second(self) -> np.ndarray:
         """Number of the second example of each pair."""
-        if self.symmetric:
-            return np.triu_indices(self.n1)[1]
-        return self.n1 + np.tile(np.arange(self.n2), self.n1)
+        return self.columns if self.symmetric else self.n1 + self.columns
 
     def matrix(self, values: jax.Array) -> jax.Array:
         """Values of the pairs, on the last axis, as a matrix: ``(..., n1, n2)``.

@@ -9,6 +9,7 @@ and needs no others. A *mixing map* (pooling, resizing) sums over positions of e
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -99,8 +100,8 @@ def shared_filter(
         distance = add_up(k.distance(weight), *both)
         if full and any(w.has_zeros for w in windows):
             # Where one side of an offset meets padding, the distance is half the other's variance.
-            outside1 = var1 - add_up(jnp.broadcast_to(k.var1, k.cov.shape), *both)
-            outside2 = var2 - add_up(jnp.broadcast_to(k.var2, k.cov.shape), *both)
+            outside1 = _without_rounding(var1, _sum_inside(k.var1, windows, layout.shape))
+            outside2 = _without_rounding(var2, _sum_inside(k.var2, windows, layout.shape))
             distance = distance + (weight * outside1 + outside2 / weight) / 2
         var1, var2, distance = share * var1, share * var2, share * distance
         shift = (weight + 1 / weight - 2) / 2 * constant
@@ -116,18 +117,51 @@ def shared_filter(
     return replace(state, cov=cov, ntk=ntk, layout=layout), averaged
 
 
+def _sum_inside(variances: jax.Array, windows: Sequence[Window], sizes: Sequence[int]) -> jax.Array:
+    """Sum of one side's variances over the offsets for which both positions are of the input."""
+    for i, (window, size) in enumerate(zip(windows, sizes, strict=True)):
+        axes = (i, len(sizes) + i)
+        # Spread over the other side's positions one axis at a time: only the last sum is large.
+        shape = [size if a in axes else n for a, n in enumerate(variances.shape)]
+        variances = _sum_taps(jnp.broadcast_to(variances, shape), window, axes)
+    return variances
+
+
+def _without_rounding(total: jax.Array, part: jax.Array) -> jax.Array:
+    """``total - part``, and exactly zero where they differ by rounding only."""
+    rest = total - part
+    return jnp.where(rest > 8 * jnp.finfo(total.dtype).eps * total, rest, 0)
+
+
 def window_sum(
     values: jax.Array, windows: Sequence[Window], groups: Sequence[tuple[int, ...]]
 ) -> jax.Array:
     """Sum over the taps of each window, the axes of one group moving together."""
-    for window, axes in zip(windows, groups, strict=True):
-        values = _sum_taps(values, window, axes)
+    last = len(windows) - 1
+    for i, (window, axes) in enumerate(zip(windows, groups, strict=True)):
+        if window == Window.single():
+            continue
+        if i < last or last == 0:
+            values = _apart(partial(_sum_taps, window=window, axes=axes), values)
+        else:
+            values = _sum_taps(values, window, axes)
     return values
 
 
+def _apart(function: Callable[[jax.Array], jax.Array], values: jax.Array) -> jax.Array:
+    """``function(values)`` with its argument computed once, in a compiled piece of its own.
+
+    Left to itself the compiler recomputes all that leads to ``values``, activations included, for
+    every tap of every filter that reads them. It does not look across a conditional, and does not
+    know that this one, on a first entry that is NaN or not, has only one outcome.
+    """
+    first = jax.lax.stop_gradient(values[(0,) * values.ndim])
+    shape = jax.eval_shape(function, values).shape
+    known = (first >= 0) | (first < 0)
+    return jax.lax.cond(known, function, lambda v: jnp.full(shape, jnp.nan, v.dtype), values)
+
+
 def _sum_taps(values: jax.Array, window: Window, axes: tuple[int, ...]) -> jax.Array:
-    if window == Window.single():
-        return values
     sizes = [window.output(values.shape[a]) for a in axes]
     if window.circular:
         pad = [(window.before, window.after) if a in axes else (0, 0) for a in range(values.ndim)]
@@ -198,9 +232,13 @@ def mixed(
     own_after = _with_exact_diagonal(spread1(variances, ndim), spread2(variances, ndim), own, same)
     var1 = spread1(variances[..., pairs.first], ndim)
     var2 = spread2(variances[..., pairs.second], ndim)
-    diagonal = same & jnp.asarray(pairs.first == pairs.second).reshape(*(1,) * 2 * ndim, -1)
+    diagonal = same & _known(state.same).reshape(*(1,) * 2 * ndim, -1)
     after = _with_exact_diagonal(var1, var2, cov, diagonal)
     return replace(state, cov=after, ntk=ntk, layout=replace(layout, shape=shape, own=own_after))
+
+
+def _known(same: jax.Array | None) -> jax.Array:
+    return jnp.zeros((1,), bool) if same is None else same
 
 
 def _with_exact_diagonal(var1, var2, cov, diagonal) -> Covariance:
@@ -292,7 +330,8 @@ def _to_diagonal(state: Features) -> Features:
         matrix(k.cov),
         matrix(k.gap),
     )
-    return replace(state, cov=cov, ntk=matrix(state.ntk), layout=Diagonal(shape))
+    same = None if state.same is None else pairs.matrix(state.same)
+    return replace(state, cov=cov, ntk=matrix(state.ntk), layout=Diagonal(shape), same=same)
 
 
 def between_examples(values: jax.Array, layout: Full) -> jax.Array:

@@ -20,6 +20,7 @@ from typing import Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.covariance import Covariance
@@ -34,7 +35,8 @@ class Inputs:
     """Two batches of data, ``x1`` of shape ``(n1, *shape)`` and ``x2`` of ``(n2, *shape)``.
 
     The first ``overlap`` rows of ``x2`` are the first ``overlap`` rows of ``x1``: the same
-    examples, whose kernel entries are exact diagonal entries. ``carry`` is what later layers
+    examples, whose kernel entries are exact diagonal entries. ``same`` says so entry by entry,
+    ``(n1, n2)``, where it is not known before the program runs. ``carry`` is what later layers
     need of the covariance between positions.
     """
 
@@ -42,7 +44,7 @@ class Inputs:
     x2: jax.Array
     overlap: int = 0
     carry: Carry = Carry.DIAGONAL
-    pattern: tuple[jax.Array, jax.Array] | None = None
+    same: jax.Array | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,6 +56,13 @@ class Inputs:
         """The pairs of examples that are to be computed."""
         n1, n2 = len(self.x1), len(self.x2)
         return Pairs(n1, n2, symmetric=self.overlap == n1 == n2)
+
+    def identical(self) -> jax.Array:
+        """Whether the two examples of each pair are one and the same, ``(n1, n2)``."""
+        if self.same is not None:
+            return self.same
+        i, j = np.arange(len(self.x1))[:, None], np.arange(len(self.x2))[None, :]
+        return jnp.asarray((i == j) & (i < self.overlap))
 
     def reshape(self, *shape: int) -> "Inputs":
         """The same examples in another shape."""
@@ -70,13 +79,15 @@ class Features:
 
     ``channels`` is the number of channels that the finite network has here: infinite-width
     rules of parameterizations that do not divide by the fan-in need it. ``ntk`` has the shape of
-    ``cov.cov``.
+    ``cov.cov``. ``same`` says which pairs are an example and itself: ``(n1, n2)``, or ``(pairs,)``
+    in a full layout.
     """
 
     cov: Covariance
     ntk: jax.Array
     channels: int
     layout: Layout = _VECTOR
+    same: jax.Array | None = None
 
     def mapped(self, rule: Callable[[Covariance], Covariance], ntk: jax.Array) -> Self:
         """The same kind of state with ``rule`` applied to its covariances, and another NTK."""
@@ -84,11 +95,11 @@ class Features:
 
     def features(self) -> "Features":
         """The same moments, of a process that need not be Gaussian."""
-        return Features(self.cov, self.ntk, self.channels, self.layout)
+        return Features(self.cov, self.ntk, self.channels, self.layout, self.same)
 
     def gaussian(self, channels: int) -> "Gaussian":
         """The same moments, of a Gaussian process with this number of channels."""
-        return Gaussian(self.cov, self.ntk, channels, self.layout)
+        return Gaussian(self.cov, self.ntk, channels, self.layout, self.same)
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,7 @@ def moments(state: State) -> Features:
         return state
     *spatial, channels = state.shape
     layout: Layout
+    same = state.identical()
     if not jnp.issubdtype(state.x1.dtype, jnp.floating):
         raise InputError(
             f"inputs of dtype {state.x1.dtype} are tokens; they need ntk.nn.Embedding(...) as the "
@@ -118,4 +130,5 @@ def moments(state: State) -> Features:
         cov = full_gram(state.x1, state.x2, state.pairs)
         own = own_gram(state.x1, state.x2, state.pairs) if state.carry == Carry.OWN else None
         layout = Full(tuple(spatial), state.pairs, own)
-    return Features(cov, jnp.zeros_like(cov.cov), channels, layout)
+        same = same[state.pairs.rows, state.pairs.columns]
+    return Features(cov, jnp.zeros_like(cov.cov), channels, layout, same)

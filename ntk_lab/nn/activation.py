@@ -1,9 +1,11 @@
 """What all activations share: an elementwise function and its dual."""
 
+from dataclasses import replace
+
 import jax
 
 from ntk_lab.errors import InputError
-from ntk_lab.kernel import Covariance, Features, Gaussian, Need, State
+from ntk_lab.kernel import Covariance, Gaussian, Need, State
 from ntk_lab.nn.module import Module, Params
 
 
@@ -41,4 +43,5 @@ class Activation(Module):
             )
         cov, derivative = self.dual(state.cov)
         layout = state.layout.mapped(lambda k: self.dual(k)[0])
-        return Features(cov, state.ntk * derivative, state.channels, layout)
+        ntk = state.ntk * derivative
+        return replace(state.features(), cov=cov, ntk=ntk, layout=layout)
