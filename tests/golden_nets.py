@@ -59,10 +59,8 @@ def _pool(layer):
     return ntk.nn.AvgPool(window, strides, layer["padding"], layer["normalize_edges"])
 
 
-def _erf(layer):
-    if (layer["a"], layer["b"], layer["c"]) != (1, 1, 0):
-        raise NotBuilt("Erf with constants")
-    return ntk.nn.Erf()
+def _with(module, *names):
+    return lambda layer: module(*(layer[name] for name in names))
 
 
 def _numerical(layer):
@@ -72,16 +70,32 @@ def _numerical(layer):
 
 
 _LAYERS = {
+    "ABRelu": _with(ntk.nn.ABRelu, "a", "b"),
+    "Abs": _with(ntk.nn.Abs),
     "AvgPool": _pool,
     "Conv": _conv,
-    "SumPool": _pool,
-    "GlobalAvgPool": lambda layer: ntk.nn.GlobalAvgPool(),
-    "GlobalSumPool": lambda layer: ntk.nn.GlobalSumPool(),
+    "Cos": _with(ntk.nn.Cos, "a", "b", "c"),
     "Dense": _dense,
-    "Erf": _erf,
     "ElementwiseNumerical": _numerical,
-    "Flatten": lambda layer: ntk.nn.Flatten(),
-    "Gelu": lambda layer: ntk.nn.Gelu(),
-    "Identity": lambda layer: ntk.nn.Identity(),
-    "Relu": lambda layer: ntk.nn.Relu(),
+    "Erf": _with(ntk.nn.Erf, "a", "b", "c"),
+    "Exp": _with(ntk.nn.Exp, "a", "b"),
+    "ExpNormalized": _with(ntk.nn.ExpNormalized, "gamma", "shift", "do_clip"),
+    "Flatten": _with(ntk.nn.Flatten),
+    "Gabor": _with(ntk.nn.Gabor),
+    "Gaussian": _with(ntk.nn.Gaussian, "a", "b"),
+    "Gelu": _with(ntk.nn.Gelu),
+    "GlobalAvgPool": _with(ntk.nn.GlobalAvgPool),
+    "GlobalSumPool": _with(ntk.nn.GlobalSumPool),
+    "Hermite": _with(ntk.nn.Hermite, "degree"),
+    "Identity": _with(ntk.nn.Identity),
+    "LeakyRelu": _with(ntk.nn.LeakyRelu, "alpha"),
+    "Monomial": _with(ntk.nn.Monomial, "degree"),
+    "Polynomial": _with(ntk.nn.Polynomial, "coef"),
+    "Rbf": _with(ntk.nn.Rbf, "gamma"),
+    "RectifiedMonomial": _with(ntk.nn.RectifiedMonomial, "degree"),
+    "Relu": _with(ntk.nn.Relu),
+    "Sigmoid_like": _with(ntk.nn.SigmoidLike),
+    "Sign": _with(ntk.nn.Sign),
+    "Sin": _with(ntk.nn.Sin, "a", "b", "c"),
+    "SumPool": _pool,
 }

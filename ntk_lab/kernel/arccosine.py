@@ -113,6 +113,21 @@ def rectified_gap(k: Covariance) -> jax.Array:
     return jax.lax.stop_gradient(jnp.maximum(below - lost, 0) / 2)
 
 
+def two_slope_gap(k: Covariance, a, b, product: jax.Array) -> jax.Array:
+    """The gap after ``a min(x, 0) + b max(x, 0)``; ``product`` is its covariance; no derivative.
+
+    The norm becomes ``(a^2 + b^2) / 2`` times what it was; the covariance is taken from it term by
+    term, so that nearly equal numbers are not subtracted at any angle.
+    """
+    norm, square = k.norm, (a**2 + b**2) / 2
+    bent = (a - b) ** 2 * norm * _sine_minus_angle_cosine(k) / (2 * jnp.pi)
+    same = square * k.gap - bent
+    opposite = (a + b) ** 2 / 2 * norm - a * b * k.gap - bent
+    negative = (a - b) ** 2 / 2 * norm + a * b * k.gap + bent
+    gap = jnp.where(k.cov >= 0, same, jnp.where(product >= 0, opposite, negative))
+    return jax.lax.stop_gradient(jnp.maximum(gap, 0))
+
+
 def _correlation(k: Covariance) -> jax.Array:
     return _divide(k.cov, _safe_sqrt(k.var1) * _safe_sqrt(k.var2))
 

@@ -1,47 +1,79 @@
 """Paired modules: one description builds the finite network and its infinite-width kernels."""
 
+from ntk_lab.nn.abrelu import ABRelu as ABRelu
+from ntk_lab.nn.abs import Abs as Abs
 from ntk_lab.nn.activation import Activation as Activation
 from ntk_lab.nn.conv import Conv as Conv
 from ntk_lab.nn.dense import Dense as Dense
 from ntk_lab.nn.erf import Erf as Erf
+from ntk_lab.nn.exp_normalized import ExpNormalized as ExpNormalized
+from ntk_lab.nn.exponential import Exp as Exp
 from ntk_lab.nn.flatten import Flatten as Flatten
 from ntk_lab.nn.frozen import Frozen as Frozen
 from ntk_lab.nn.function_pair import FunctionPair as FunctionPair
+from ntk_lab.nn.gabor import Gabor as Gabor
+from ntk_lab.nn.gaussian import Gaussian as Gaussian
 from ntk_lab.nn.gelu import Gelu as Gelu
+from ntk_lab.nn.hermite import Hermite as Hermite
 from ntk_lab.nn.identity import Identity as Identity
+from ntk_lab.nn.leaky_relu import LeakyRelu as LeakyRelu
 from ntk_lab.nn.module import Module as Module
 from ntk_lab.nn.module import Pair as Pair
 from ntk_lab.nn.module import hyper as hyper
 from ntk_lab.nn.module import module as module
 from ntk_lab.nn.module import submodules as submodules
+from ntk_lab.nn.monomial import Monomial as Monomial
+from ntk_lab.nn.polynomial import Polynomial as Polynomial
 from ntk_lab.nn.pool import AvgPool as AvgPool
 from ntk_lab.nn.pool import GlobalAvgPool as GlobalAvgPool
 from ntk_lab.nn.pool import GlobalSumPool as GlobalSumPool
 from ntk_lab.nn.pool import SumPool as SumPool
+from ntk_lab.nn.rbf import Rbf as Rbf
+from ntk_lab.nn.rectified_monomial import RectifiedMonomial as RectifiedMonomial
 from ntk_lab.nn.relu import Relu as Relu
 from ntk_lab.nn.residual import Residual as Residual
 from ntk_lab.nn.sequential import Sequential as Sequential
 from ntk_lab.nn.serialize import from_json as from_json
+from ntk_lab.nn.sigmoid_like import SigmoidLike as SigmoidLike
+from ntk_lab.nn.sign import Sign as Sign
+from ntk_lab.nn.sine import Cos as Cos
+from ntk_lab.nn.sine import Sin as Sin
 from ntk_lab.nn.tanh import Tanh as Tanh
 
 __all__ = [
+    "ABRelu",
+    "Abs",
     "Activation",
     "AvgPool",
     "Conv",
+    "Cos",
     "Dense",
     "Erf",
+    "Exp",
+    "ExpNormalized",
     "Flatten",
     "Frozen",
     "FunctionPair",
+    "Gabor",
+    "Gaussian",
     "Gelu",
     "GlobalAvgPool",
     "GlobalSumPool",
+    "Hermite",
     "Identity",
+    "LeakyRelu",
     "Module",
+    "Monomial",
     "Pair",
+    "Polynomial",
+    "Rbf",
+    "RectifiedMonomial",
     "Relu",
     "Residual",
     "Sequential",
+    "SigmoidLike",
+    "Sign",
+    "Sin",
     "SumPool",
     "Tanh",
     "from_json",
