@@ -5,6 +5,8 @@ from ntk_lab.nn.abs import Abs as Abs
 from ntk_lab.nn.activation import Activation as Activation
 from ntk_lab.nn.conv import Conv as Conv
 from ntk_lab.nn.dense import Dense as Dense
+from ntk_lab.nn.dropout import Dropout as Dropout
+from ntk_lab.nn.dropout import with_dropout as with_dropout
 from ntk_lab.nn.erf import Erf as Erf
 from ntk_lab.nn.exp_normalized import ExpNormalized as ExpNormalized
 from ntk_lab.nn.exponential import Exp as Exp
@@ -23,6 +25,8 @@ from ntk_lab.nn.module import hyper as hyper
 from ntk_lab.nn.module import module as module
 from ntk_lab.nn.module import submodules as submodules
 from ntk_lab.nn.monomial import Monomial as Monomial
+from ntk_lab.nn.normalization import LayerNorm as LayerNorm
+from ntk_lab.nn.normalization import RMSNorm as RMSNorm
 from ntk_lab.nn.polynomial import Polynomial as Polynomial
 from ntk_lab.nn.pool import AvgPool as AvgPool
 from ntk_lab.nn.pool import GlobalAvgPool as GlobalAvgPool
@@ -48,6 +52,7 @@ __all__ = [
     "Conv",
     "Cos",
     "Dense",
+    "Dropout",
     "Erf",
     "Exp",
     "ExpNormalized",
@@ -61,11 +66,13 @@ __all__ = [
     "GlobalSumPool",
     "Hermite",
     "Identity",
+    "LayerNorm",
     "LeakyRelu",
     "Module",
     "Monomial",
     "Pair",
     "Polynomial",
+    "RMSNorm",
     "Rbf",
     "RectifiedMonomial",
     "Relu",
@@ -80,4 +87,5 @@ __all__ = [
     "hyper",
     "module",
     "submodules",
+    "with_dropout",
 ]
