@@ -3,7 +3,9 @@
 from ntk_lab.kernel.covariance import Covariance as Covariance
 from ntk_lab.kernel.evaluate import check_inputs as check_inputs
 from ntk_lab.kernel.evaluate import evaluate as evaluate
+from ntk_lab.kernel.evaluate import plan_kernel as plan_kernel
 from ntk_lab.kernel.layout import Need as Need
+from ntk_lab.kernel.plan import Plan as Plan
 from ntk_lab.kernel.result import Kernel as Kernel
 from ntk_lab.kernel.state import Features as Features
 from ntk_lab.kernel.state import Gaussian as Gaussian
@@ -18,8 +20,10 @@ __all__ = [
     "Inputs",
     "Kernel",
     "Need",
+    "Plan",
     "State",
     "check_inputs",
     "evaluate",
     "moments",
+    "plan_kernel",
 ]

@@ -32,7 +32,7 @@ def _half_square(k: Covariance) -> jax.Array:
 
 def _arcsine_excess(half: jax.Array) -> jax.Array:
     """``(asin(sqrt(h)) / sqrt(h) - 1) / h`` for h in [0, 1/2], to within rounding."""
-    coefficients = _ARCSINE[jnp.finfo(half.dtype).bits]
+    coefficients = ARCSINE[jnp.finfo(half.dtype).bits]
     total = jnp.full_like(half, coefficients[-1])
     for c in coefficients[-2::-1]:
         total = total * half + c
@@ -50,7 +50,7 @@ def _arcsine_polynomial(degree: int) -> list[float]:
     return [float(c) for c in fit.convert(kind=np.polynomial.Polynomial).coef]
 
 
-_ARCSINE = {32: _arcsine_polynomial(8), 64: _arcsine_polynomial(18)}
+ARCSINE = {32: _arcsine_polynomial(8), 64: _arcsine_polynomial(18)}
 
 
 def _sine_minus_angle_cosine(k: Covariance) -> jax.Array:

@@ -1,6 +1,8 @@
 """From an architecture and data to kernel matrices: checks, compilation, the symmetric half."""
 
-from functools import partial
+import math
+import os
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -10,19 +12,27 @@ import numpy as np
 
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
+from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.layout import Carry, Full, Need
-from ntk_lab.kernel.positions import between_examples
+from ntk_lab.kernel.native import Step, available, average_kernels
+from ntk_lab.kernel.plan import Cost, Plan, count, make_plan
+from ntk_lab.kernel.positions import between_examples, with_exact_diagonal
 from ntk_lab.kernel.result import Kernel
-from ntk_lab.kernel.state import Inputs, State, moments
+from ntk_lab.kernel.state import Features, Inputs, State, moments
+from ntk_lab.kernel.tiles import Progress, tiled
 
 # A symmetric kernel is computed in row panels of its upper triangle: few enough to leave each a
 # large fused operation, enough to save nearly half of the work.
 _PANELS = 4
 _SMALL = 256
+# Entries of a kernel of vectors that is computed in one piece without asking what it needs.
+_UNPLANNED = 2**24
+# Examples on each side of the kernel by which costs are counted.
+_COUNTED = 256
 
 
 class Propagates(Protocol):
-    """What evaluation needs of an architecture: a kernel rule."""
+    """What evaluation needs of an architecture: a kernel rule, and what the rule needs."""
 
     def propagate(self, state: State) -> State:
         """The kernel rule of the whole architecture."""
@@ -32,28 +42,132 @@ class Propagates(Protocol):
         """What the architecture must be given about positions."""
         ...
 
+    def native_steps(self, shape: tuple[int, ...]) -> tuple[list[Step], int, "Propagates"] | None:
+        """The part that compiled loops can compute, and the rest."""
+        ...
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the output for one example."""
         ...
 
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether inputs are integer tokens."""
+        ...
 
-def evaluate(net: Propagates, x1: jax.Array, x2: jax.Array | None = None) -> Kernel:
+    @property
+    def takes_graphs(self) -> bool:
+        """Whether inputs may be graphs."""
+        ...
+
+
+def evaluate(
+    net: Propagates,
+    x1: jax.Array,
+    x2: jax.Array | None = None,
+    memory_limit: int | None = None,
+    progress: Progress | None = None,
+) -> Kernel:
     """Infinite-width kernels of ``net``; see ``ntk_lab.nn.Module.kernel``."""
-    x1, x2 = check_inputs(x1, x2)
+    x1, x2 = check_inputs(x1, x2, net.takes_tokens, net.takes_graphs)
     leaves, treedef = jax.tree.flatten(net)
-    if all(isinstance(leaf, int | float) for leaf in leaves):
+    static = all(isinstance(leaf, int | float) for leaf in leaves)
+    if static and is_concrete((x1, x2)):
+        kernel = _evaluate_concrete(net, x1, x2, memory_limit, progress)
+    elif static:
         # As static numbers, scales are combined in double precision before they are rounded.
         kernel = _evaluate_static(net, x1, x2)
     else:
-        leaves = [jnp.asarray(leaf, x1.dtype) for leaf in leaves]
+        dtype = x1.dtype if jnp.issubdtype(x1.dtype, jnp.floating) else jnp.result_type(float)
+        leaves = [jnp.asarray(leaf, dtype) for leaf in leaves]
         kernel = _evaluate_traced(treedef, leaves, x1, x2)
     _check_finite(kernel)
     return kernel
 
 
-def check_inputs(x1: Any, x2: Any = None) -> tuple[jax.Array, jax.Array | None]:
-    """Inputs as floating-point arrays of one dtype; errors that explain for anything else."""
-    x1, x2 = _check_array("x1", x1), None if x2 is None else _check_array("x2", x2)
+def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress | None) -> Kernel:
+    """Kernel of data that are known: planned, in tiles, or by loops compiled for the CPU."""
+    carry, n2 = _carry(net, x1), len(x1 if x2 is None else x2)
+    # Planning takes longer than a small kernel of vectors, and does not know edges of graphs.
+    small = x1.ndim == 2 and len(x1) * n2 <= _UNPLANNED and memory_limit is None
+    if isinstance(x1, Graph) or (small and not net.takes_tokens):
+        return _evaluate_static(net, x1, x2)
+    plan = _plan(net, x1.shape, n2, x2 is None, x1.dtype, carry, memory_limit)
+    native = net.native_steps(x1.shape[1:]) if carry != Carry.DIAGONAL and available() else None
+    if native is not None:
+        steps, channels, tail = native
+        return _evaluate_native(steps, channels, tail, x1, x2, carry == Carry.OWN, progress)
+    if plan.tiles == 1:
+        return _evaluate_static(net, x1, x2)
+    return tiled(partial(_evaluate_tile, net, carry), plan, x1, x2, progress)
+
+
+def _evaluate_native(steps: list[Step], channels: int, tail, x1, x2, own: bool, progress) -> Kernel:
+    data = np.asarray(x1), None if x2 is None else np.asarray(x2)
+    values = average_kernels(steps, *data, own, os.cpu_count() or 1, progress)
+    cov, ntk, var1, var2 = (jnp.asarray(v) for v in values)
+    same = jnp.eye(len(x1), dtype=bool) if x2 is None else jnp.zeros(cov.shape, bool)
+    k = with_exact_diagonal(var1[:, None], var2[None, :], cov, same if own else False)
+    state = moments(tail.propagate(Features(k, ntk, channels, same=same)))
+    return Kernel(state.cov.cov, state.ntk)
+
+
+def plan_kernel(
+    net: Propagates,
+    shape1: tuple[int, ...],
+    shape2: tuple[int, ...] | None = None,
+    dtype: Any = None,
+    memory_limit: int | None = None,
+) -> Plan:
+    """Cost of ``net``'s kernel for inputs of these shapes; see ``ntk_lab.nn.Module.plan``."""
+    dtype = np.dtype(jnp.result_type(float) if dtype is None else dtype)
+    carry = _carry(net, jax.ShapeDtypeStruct(shape1, dtype))
+    n2 = shape1[0] if shape2 is None else shape2[0]
+    return _plan(net, shape1, n2, shape2 is None, dtype, carry, memory_limit)
+
+
+def _plan(net, shape, n2: int, symmetric: bool, dtype, carry: Carry, limit: int | None) -> Plan:
+    positions = len(shape) > 2
+    workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" and positions else 1
+    outputs = math.prod(net.output_shape(shape[1:])[:-1]) ** 2
+    cost = _cost(net, shape[1:], np.dtype(dtype), carry)
+    return make_plan(
+        cost,
+        carry if positions else None,
+        (shape[0], n2),
+        symmetric,
+        outputs,
+        np.dtype(dtype).itemsize,
+        limit,
+        workers,
+    )
+
+
+@lru_cache(maxsize=64)
+def _cost(net, shape: tuple[int, ...], dtype: np.dtype, carry: Carry) -> Cost:
+    # Of many examples, so that what each of them needs by itself does not weigh.
+    x = jax.ShapeDtypeStruct((_COUNTED, *shape), dtype)
+    cost = count(lambda a, b: _tile(net, Inputs(a, b, carry=carry)), x, x)
+    return Cost(cost.largest / _COUNTED**2, cost.total / _COUNTED**2)
+
+
+def _carry(net: Propagates, x: Any) -> Carry:
+    """What the architecture needs of the covariance between positions of its input."""
+    spatial = len(net.output_shape(x.shape[1:])) > 1
+    return net.need(Need(Carry.FULL if spatial else Carry.DIAGONAL, variances=False)).carry
+
+
+def check_inputs(
+    x1: Any, x2: Any = None, tokens: bool = False, graphs: bool = False
+) -> tuple[Any, Any]:
+    """Inputs as floating-point arrays of one dtype; errors that explain for anything else.
+
+    With ``tokens``, integers stay what they are; with ``graphs``, inputs may be graphs.
+    """
+    if isinstance(x1, Graph) or isinstance(x2, Graph):
+        return _check_graphs(x1, x2, graphs)
+    x1 = _check_array("x1", x1, tokens)
+    x2 = None if x2 is None else _check_array("x2", x2, tokens)
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
         raise InputError(
             f"x1 has examples of shape {x1.shape[1:]} and x2 of {x2.shape[1:]}; they must be "
@@ -66,7 +180,24 @@ def check_inputs(x1: Any, x2: Any = None) -> tuple[jax.Array, jax.Array | None]:
     return x1, x2
 
 
-def _check_array(name: str, x: Any) -> jax.Array:
+def _check_graphs(x1: Any, x2: Any, expected: bool) -> tuple[Graph, Graph | None]:
+    if not expected or not isinstance(x1, Graph) or not isinstance(x2, Graph | None):
+        raise InputError(
+            "an input is an ntk.nn.Graph, which needs a layer that uses its edges, such as "
+            "ntk.nn.Aggregate(), and both inputs to be graphs."
+        )
+    graphs = [x1] if x2 is None else [x1, x2]
+    nodes = check_inputs(*(graph.nodes for graph in graphs))
+    checked = []
+    for x, graph in zip(nodes, graphs, strict=False):
+        pattern = _check_array("pattern", graph.pattern)
+        if len(pattern) != len(x):
+            raise InputError(f"there are {len(x)} graphs, but patterns of {len(pattern)}.")
+        checked.append(Graph(x, pattern.astype(x.dtype)))
+    return checked[0], None if x2 is None else checked[1]
+
+
+def _check_array(name: str, x: Any, tokens: bool = False) -> jax.Array:
     if not isinstance(x, jax.Array):
         x = np.asarray(x)
         if x.dtype == object or not np.issubdtype(x.dtype, np.number):
@@ -76,9 +207,10 @@ def _check_array(name: str, x: Any) -> jax.Array:
         x = jnp.asarray(x)
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise InputError(f"{name} has dtype {x.dtype}; kernels are defined for real inputs.")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
+    keep = tokens and jnp.issubdtype(x.dtype, jnp.integer)
+    if not keep and not jnp.issubdtype(x.dtype, jnp.floating):
         x = x.astype(jnp.result_type(float))
-    if x.dtype not in (jnp.float32, jnp.float64):
+    if not keep and x.dtype not in (jnp.float32, jnp.float64):
         raise InputError(f"{name} is {x.dtype}; kernels are computed in float32 or float64.")
     if x.ndim < 2 or 0 in x.shape:
         raise InputError(
@@ -110,14 +242,18 @@ def _evaluate_traced(treedef: Any, leaves: list, x1: jax.Array, x2: jax.Array | 
     return _evaluate(jax.tree.unflatten(treedef, leaves), x1, x2)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluate_tile(net: Propagates, carry: Carry, x1: jax.Array, x2: jax.Array, same: jax.Array):
+    return _tile(net, Inputs.of(x1, x2, carry=carry, same=same))
+
+
 def _evaluate(net: Propagates, x1: jax.Array, x2: jax.Array | None) -> Kernel:
-    spatial = len(net.output_shape(x1.shape[1:])) > 1
-    need = net.need(Need(Carry.FULL if spatial else Carry.DIAGONAL, variances=False))
+    carry = _carry(net, x1)
     if x2 is not None:
-        return _tile(net, Inputs(x1, x2, carry=need.carry))
+        return _tile(net, Inputs.of(x1, x2, carry=carry))
     n = len(x1)
-    if n <= _SMALL or need.carry != Carry.DIAGONAL:
-        return _tile(net, Inputs(x1, x1, overlap=n, carry=need.carry))
+    if n <= _SMALL or carry != Carry.DIAGONAL:
+        return _tile(net, Inputs.of(x1, x1, overlap=n, carry=carry))
     edges = [int(e) for e in np.linspace(0, n, _PANELS + 1).round()]
     panels = [
         _tile(net, Inputs(x1[start:stop], x1[start:], overlap=stop - start))

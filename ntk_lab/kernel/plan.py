@@ -11,10 +11,9 @@ from ntk_lab.kernel.layout import Carry
 
 # Share of the free memory that a kernel may take, unless told.
 _SHARE = 0.5
-# Entries of one array of a tile that carries positions: a few such arrays stay in the cache.
-_CACHED = 2**17
-# A tile of vectors: large enough to occupy every core.
-_LARGE = 2**22
+# Entries of one array of a tile, where positions are carried: few enough that the arrays of a
+# tile stay in the cache, enough that starting a tile does not weigh.
+_ENTRIES = {Carry.DIAGONAL: 2**19, Carry.FULL: 2**18, Carry.OWN: 2**18}
 _CLASSES = ((1.0, "under a second"), (60.0, "seconds"), (3600.0, "minutes"), (math.inf, "hours"))
 # Elementwise results a second on an ordinary machine: good to an order of magnitude.
 _RATE = 2e8
@@ -86,8 +85,8 @@ def make_plan(
     carry: Carry | None,
     shape: tuple[int, int],
     symmetric: bool,
+    outputs: int,
     itemsize: int,
-    outputs: int = 1,
     memory_limit: int | None = None,
     workers: int = 1,
 ) -> Plan:
@@ -105,13 +104,10 @@ def make_plan(
             "fewer examples at a time, float32, or a machine with more memory (or raise "
             "memory_limit)."
         )
-    wanted = (_CACHED if carry else _LARGE) / max(cost.largest, 1)
-    pairs = max(1, min(wanted, room / per_pair / workers))
-    if carry is None:
-        tile = _rows(n1, n2, room / per_pair)
-    else:
-        side = max(1, math.isqrt(int(pairs)))
-        tile = (min(side, n1), min(side, n2))
+    pairs = room / per_pair / workers
+    if carry is not None:
+        pairs = min(pairs, _ENTRIES[carry] / cost.largest)
+    tile = _tile(n1, n2, pairs)
     rows, columns = -(-n1 // tile[0]), -(-n2 // tile[1])
     tiles = rows * (rows + 1) // 2 if symmetric and tile[0] == tile[1] else rows * columns
     name = "vector" if carry is None else REPRESENTATIONS[carry]
@@ -120,12 +116,16 @@ def make_plan(
     return Plan(shape, name, tile, tiles, area, result, operations, min(workers, tiles))
 
 
-def _rows(n1: int, n2: int, pairs: float) -> tuple[int, int]:
-    """The whole kernel if it fits, else square tiles."""
+def _tile(n1: int, n2: int, pairs: float) -> tuple[int, int]:
+    """The whole kernel if it fits, else square tiles of nearly equal size."""
     if n1 * n2 <= pairs:
         return n1, n2
     side = max(1, math.isqrt(int(pairs)))
-    return min(side, n1), min(side, n2)
+    return _even(n1, side), _even(n2, side)
+
+
+def _even(size: int, at_most: int) -> int:
+    return -(-size // -(-size // min(at_most, size)))
 
 
 def free_memory() -> int:

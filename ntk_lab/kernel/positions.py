@@ -9,7 +9,7 @@ and needs no others. A *mixing map* (pooling, resizing) sums over positions of e
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,11 @@ class Window:
         padded = (size - 1) * self.spacing + 1 + self.before + self.after
         return (padded - (self.taps - 1) * self.dilation - 1) // self.stride + 1
 
+    def firsts(self, size: int) -> np.ndarray:
+        """Input that the first tap of each output reads; negative outside."""
+        return np.arange(self.output(size)) * self.stride - self.before
+
+    @lru_cache(maxsize=256)  # noqa: B019  (windows are small and few)
     def matrix(self, size: int) -> np.ndarray:
         """The filter with unit weights as a matrix of shape ``(output, size)``."""
         matrix = np.zeros((self.output(size), size))
@@ -123,8 +128,15 @@ def _sum_inside(variances: jax.Array, windows: Sequence[Window], sizes: Sequence
         axes = (i, len(sizes) + i)
         # Spread over the other side's positions one axis at a time: only the last sum is large.
         shape = [size if a in axes else n for a, n in enumerate(variances.shape)]
-        variances = _sum_taps(jnp.broadcast_to(variances, shape), window, axes)
+        spread = partial(_spread_sum, shape=shape, window=window, axes=axes)
+        variances = spread(variances) if i == len(sizes) - 1 else _apart(spread, variances)
     return variances
+
+
+def _spread_sum(
+    values: jax.Array, shape: Sequence[int], window: Window, axes: tuple[int, ...]
+) -> jax.Array:
+    return _sum_taps(jnp.broadcast_to(values, shape), window, axes)
 
 
 def _without_rounding(total: jax.Array, part: jax.Array) -> jax.Array:
@@ -229,11 +241,11 @@ def mixed(
     own = within(layout.own.cov)
     variances = diagonal_of(own, ndim)
     same = same_position(shape, own) > 0
-    own_after = _with_exact_diagonal(spread1(variances, ndim), spread2(variances, ndim), own, same)
+    own_after = with_exact_diagonal(spread1(variances, ndim), spread2(variances, ndim), own, same)
     var1 = spread1(variances[..., pairs.first], ndim)
     var2 = spread2(variances[..., pairs.second], ndim)
     diagonal = same & _known(state.same).reshape(*(1,) * 2 * ndim, -1)
-    after = _with_exact_diagonal(var1, var2, cov, diagonal)
+    after = with_exact_diagonal(var1, var2, cov, diagonal)
     return replace(state, cov=after, ntk=ntk, layout=replace(layout, shape=shape, own=own_after))
 
 
@@ -241,7 +253,7 @@ def _known(same: jax.Array | None) -> jax.Array:
     return jnp.zeros((1,), bool) if same is None else same
 
 
-def _with_exact_diagonal(var1, var2, cov, diagonal) -> Covariance:
+def with_exact_diagonal(var1, var2, cov, diagonal) -> Covariance:
     """Covariance whose gap is found by subtraction, and is zero where a value meets itself."""
     cov = cov + jax.lax.stop_gradient(jnp.where(diagonal, var1 - cov, 0))
     same = diagonal | ((cov == var1) & (cov == var2))

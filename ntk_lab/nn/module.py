@@ -34,7 +34,9 @@ import jax
 import numpy as np
 
 from ntk_lab.errors import InputError
-from ntk_lab.kernel import Kernel, Need, State, evaluate
+from ntk_lab.kernel import Kernel, Need, Plan, State, evaluate, plan_kernel
+from ntk_lab.kernel.native import Step
+from ntk_lab.nn.graph import nodes
 
 Params = Any
 
@@ -128,6 +130,18 @@ class Module(Pair):
         """The kernel rule: the state after this layer from the state before it."""
         raise TypeError(f"{type(self).__name__} has no infinite-width kernel rule.")
 
+    def native_steps(self, shape: tuple[int, ...]) -> tuple[list[Step], int, "Module"] | None:
+        """Steps that compiled loops can take for such examples, the channels after, and the rest.
+
+        None where there are no such steps up to a pooling over all positions; see
+        ``ntk_lab.kernel.native``.
+        """
+        return None
+
+    def native_step(self, shape: tuple[int, ...]) -> Step | None:
+        """The layer as such a step, if it is one."""
+        return None
+
     def need(self, after: Need) -> Need:
         """What this layer must be given about positions if what follows it needs ``after``."""
         return after
@@ -140,14 +154,46 @@ class Module(Pair):
         """
         return False
 
-    def kernel(self, x1: jax.Array, x2: jax.Array | None = None) -> Kernel:
+    @property
+    def keeps_independence(self) -> bool:
+        """Whether the output is a fixed linear map of the input, as pooling is."""
+        return False
+
+    @property
+    def independent(self) -> bool:
+        """Whether the output is independent of the input, of any mean: products need that."""
+        return self.ends_independent
+
+    @property
+    def takes_graphs(self) -> bool:
+        """Whether the input may be a :class:`ntk_lab.nn.Graph`, whose edges this layer uses."""
+        return False
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the input is integer tokens."""
+        return False
+
+    def kernel(
+        self,
+        x1: jax.Array,
+        x2: jax.Array | None = None,
+        *,
+        memory_limit: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Kernel:
         """Infinite-width kernels of this architecture.
 
         Parameters
         ----------
         x1, x2
             Inputs of shapes ``(n1, *shape)`` and ``(n2, *shape)``; ``x2=None`` means ``x1`` and
-            costs half.
+            costs about half.
+        memory_limit
+            Bytes that may be used; half of what is free unless given. The kernel is computed in
+            tiles that fit: :meth:`plan` says which.
+        progress
+            Called as ``progress(done, total)`` after each tile.
 
         Returns
         -------
@@ -157,7 +203,8 @@ class Module(Pair):
         Raises
         ------
         InputError
-            Inputs that are empty, not finite, of unequal shapes, or do not fit the layers.
+            Inputs that are empty, not finite, of unequal shapes, or do not fit the layers; a
+            result that does not fit into memory.
         NumericalError
             Kernel values that are not finite: the variance over- or underflows with depth.
 
@@ -175,10 +222,49 @@ class Module(Pair):
         >>> k.ntk.shape
         (3, 3)
         """
-        shape = np.shape(x1)[1:]
+        shape = np.shape(nodes(x1))[1:]
         if shape:
             self.output_shape(shape)
-        return evaluate(self, x1, x2)
+        return evaluate(self, x1, x2, memory_limit, progress)
+
+    def plan(
+        self,
+        shape1: tuple[int, ...],
+        shape2: tuple[int, ...] | None = None,
+        *,
+        dtype: Any = None,
+        memory_limit: int | None = None,
+    ) -> Plan:
+        """What :meth:`kernel` will cost for inputs of these shapes; nothing is computed.
+
+        Parameters
+        ----------
+        shape1, shape2
+            Shapes of the inputs, batch first; ``shape2=None`` is the symmetric kernel.
+        dtype
+            Of the inputs; JAX's default unless given.
+        memory_limit
+            As for :meth:`kernel`.
+
+        Returns
+        -------
+        Plan
+            Representation, tiles, memory and a class of time; ``print`` shows it.
+
+        Raises
+        ------
+        InputError
+            A result, or a single pair of examples, that does not fit into memory.
+
+        Examples
+        --------
+        >>> import ntk_lab as ntk
+        >>> layers = [ntk.nn.Conv(64, (3, 3)), ntk.nn.Relu(), ntk.nn.GlobalAvgPool()]
+        >>> net = ntk.nn.Sequential(*layers, ntk.nn.Dense(10))
+        >>> net.plan((100, 32, 32, 3)).representation
+        'full spatial'
+        """
+        return plan_kernel(self, shape1, shape2, dtype, memory_limit)
 
     def with_width(self, width: int) -> Self:
         """The same architecture with every hidden layer of another width.

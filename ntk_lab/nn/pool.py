@@ -8,6 +8,7 @@ import numpy as np
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State, moments
+from ntk_lab.kernel.native import Average, Mix, Step
 from ntk_lab.kernel.positions import Window, average, mix
 from ntk_lab.nn.module import Module, Params, module
 from ntk_lab.nn.window import check_spatial, check_window, filter_windows
@@ -19,6 +20,10 @@ class _Pool(Module):
     window: tuple[int, ...]
     strides: tuple[int, ...] | None
     padding: str
+
+    @property
+    def keeps_independence(self) -> bool:
+        return True
 
     def __post_init__(self):
         sizes = check_window(
@@ -50,6 +55,9 @@ class _Pool(Module):
 
     def need(self, after: Need) -> Need:
         return after.for_mixing()
+
+    def native_step(self, shape: tuple[int, ...]) -> Step | None:
+        return Mix(tuple(self._matrices(shape[:-1]))) if len(shape) <= 3 else None
 
     def propagate(self, state: State) -> State:
         state = moments(state)
@@ -99,6 +107,10 @@ class SumPool(_Pool):
 class _GlobalPool(Module):
     """Pooling over all positions."""
 
+    @property
+    def keeps_independence(self) -> bool:
+        return True
+
     def _factor(self, sizes: tuple[int, ...]) -> float:
         raise NotImplementedError
 
@@ -118,6 +130,9 @@ class _GlobalPool(Module):
 
     def need(self, after: Need) -> Need:
         return after.for_mixing()
+
+    def native_step(self, shape: tuple[int, ...]) -> Step | None:
+        return Average(self._factor(shape[:-1])) if len(shape) <= 3 else None
 
     def propagate(self, state: State) -> State:
         state = moments(state)

@@ -4,6 +4,7 @@ import jax
 
 from ntk_lab.kernel import Covariance
 from ntk_lab.kernel.arccosine import half_plane, rectified_gap, rectified_product
+from ntk_lab.kernel.native import Step, TwoSlopes
 from ntk_lab.nn.activation import Activation
 from ntk_lab.nn.module import module
 
@@ -24,6 +25,9 @@ class Relu(Activation):
 
     def function(self, x: jax.Array) -> jax.Array:
         return jax.nn.relu(x)
+
+    def native_step(self, shape: tuple[int, ...]) -> Step | None:
+        return TwoSlopes(0.0, 1.0)
 
     def dual(self, cov: Covariance) -> tuple[Covariance, jax.Array]:
         product = Covariance(cov.var1 / 2, cov.var2 / 2, rectified_product(cov), rectified_gap(cov))

@@ -4,8 +4,8 @@ import jax
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State
-from ntk_lab.nn.flatten import Flatten
-from ntk_lab.nn.identity import Identity
+from ntk_lab.kernel.native import Average, Step
+from ntk_lab.nn.graph import feed, nodes, with_nodes
 from ntk_lab.nn.module import Module, Params, module, submodules
 
 
@@ -40,9 +40,25 @@ class Sequential(Module):
     @property
     def ends_independent(self) -> bool:
         for layer in reversed(self.layers):
-            if not isinstance(layer, Identity | Flatten):
+            if layer.ends_independent or not layer.keeps_independence:
                 return layer.ends_independent
         return False
+
+    @property
+    def keeps_independence(self) -> bool:
+        return all(layer.keeps_independence for layer in self.layers)
+
+    @property
+    def independent(self) -> bool:
+        return any(layer.independent for layer in self.layers)
+
+    @property
+    def takes_graphs(self) -> bool:
+        return any(layer.takes_graphs for layer in self.layers)
+
+    @property
+    def takes_tokens(self) -> bool:
+        return bool(self.layers) and self.layers[0].takes_tokens
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         for layer in self.layers:
@@ -63,8 +79,24 @@ class Sequential(Module):
                 "use those that net.init(key, shape) returns."
             )
         for layer, p in zip(self.layers, params, strict=True):
-            x = layer.apply(p, x)
-        return x
+            x = with_nodes(x, feed(layer, p, x))
+        return nodes(x)
+
+    def native_steps(self, shape: tuple[int, ...]) -> tuple[list[Step], int, Module] | None:
+        layers, steps = list(self.layers), []
+        while layers:
+            layer = layers.pop(0)
+            if isinstance(layer, Sequential):
+                layers = [*layer.layers, *layers]
+                continue
+            step = layer.native_step(shape)
+            if step is None:
+                return None
+            steps.append(step)
+            if isinstance(step, Average):
+                return steps, shape[-1], Sequential(*layers)
+            shape = layer.output_shape(shape)
+        return None
 
     def need(self, after: Need) -> Need:
         for layer in reversed(self.layers):

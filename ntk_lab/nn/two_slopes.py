@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from ntk_lab.kernel import Covariance
+from ntk_lab.kernel import Covariance, native
 from ntk_lab.kernel.arccosine import half_plane, rectified_product, two_slope_gap
+from ntk_lab.kernel.native import Step
 from ntk_lab.nn.activation import Activation
 
 
@@ -27,6 +28,9 @@ class TwoSlopes(Activation):
     def function(self, x: jax.Array) -> jax.Array:
         a, b = self.slopes()
         return jnp.where(x < 0, a * x, b * x)
+
+    def native_step(self, shape: tuple[int, ...]) -> Step | None:
+        return native.TwoSlopes(*self.slopes())
 
     def dual(self, cov: Covariance) -> tuple[Covariance, jax.Array]:
         a, b = self.slopes()

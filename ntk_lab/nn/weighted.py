@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Features, State, moments
 from ntk_lab.kernel.covariance import Covariance
+from ntk_lab.kernel.native import Filter, Step
 from ntk_lab.kernel.positions import Window, shared_filter
 from ntk_lab.nn.module import Module, Params
 from ntk_lab.nn.parameterization import PARAMETERIZATIONS, Scales, scales, unknown
@@ -96,6 +97,14 @@ class Weighted(Module):
             return y
         bias = s.bias_scale * params["b"]
         return y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
+
+    def native_step(self, shape: tuple[int, ...]) -> Step | None:
+        windows = tuple(self.windows(shape[:-1]))
+        if any(w.spacing > 1 for w in windows) or not 1 <= len(windows) <= 2:
+            return None
+        s, fan_in = self._scales(shape[-1]), self.fan_in(shape[-1])
+        tangents = s.weight_tangent(fan_in), s.bias_tangent()
+        return Filter(windows, s.signal(fan_in), s.constant(), *tangents)
 
     def propagate(self, state: State) -> State:
         state = moments(state)
