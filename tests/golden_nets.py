@@ -64,9 +64,7 @@ def _with(module, *names):
 
 
 def _numerical(layer):
-    if layer["fn"] != "tanh":
-        raise NotBuilt(layer["fn"])
-    return ntk.nn.Tanh()
+    return {"tanh": ntk.nn.Tanh, "swish": ntk.nn.Silu, "softplus": ntk.nn.Softplus}[layer["fn"]]()
 
 
 _LAYERS = {

@@ -7,6 +7,8 @@ from ntk_lab.nn.conv import Conv as Conv
 from ntk_lab.nn.dense import Dense as Dense
 from ntk_lab.nn.dropout import Dropout as Dropout
 from ntk_lab.nn.dropout import with_dropout as with_dropout
+from ntk_lab.nn.elementwise import Elementwise as Elementwise
+from ntk_lab.nn.elu import Elu as Elu
 from ntk_lab.nn.erf import Erf as Erf
 from ntk_lab.nn.exp_normalized import ExpNormalized as ExpNormalized
 from ntk_lab.nn.exponential import Exp as Exp
@@ -19,6 +21,7 @@ from ntk_lab.nn.gelu import Gelu as Gelu
 from ntk_lab.nn.hermite import Hermite as Hermite
 from ntk_lab.nn.identity import Identity as Identity
 from ntk_lab.nn.leaky_relu import LeakyRelu as LeakyRelu
+from ntk_lab.nn.mish import Mish as Mish
 from ntk_lab.nn.module import Module as Module
 from ntk_lab.nn.module import Pair as Pair
 from ntk_lab.nn.module import hyper as hyper
@@ -36,12 +39,16 @@ from ntk_lab.nn.rbf import Rbf as Rbf
 from ntk_lab.nn.rectified_monomial import RectifiedMonomial as RectifiedMonomial
 from ntk_lab.nn.relu import Relu as Relu
 from ntk_lab.nn.residual import Residual as Residual
+from ntk_lab.nn.selu import Selu as Selu
 from ntk_lab.nn.sequential import Sequential as Sequential
 from ntk_lab.nn.serialize import from_json as from_json
+from ntk_lab.nn.sigmoid import Sigmoid as Sigmoid
 from ntk_lab.nn.sigmoid_like import SigmoidLike as SigmoidLike
 from ntk_lab.nn.sign import Sign as Sign
+from ntk_lab.nn.silu import Silu as Silu
 from ntk_lab.nn.sine import Cos as Cos
 from ntk_lab.nn.sine import Sin as Sin
+from ntk_lab.nn.softplus import Softplus as Softplus
 from ntk_lab.nn.tanh import Tanh as Tanh
 
 __all__ = [
@@ -53,6 +60,8 @@ __all__ = [
     "Cos",
     "Dense",
     "Dropout",
+    "Elementwise",
+    "Elu",
     "Erf",
     "Exp",
     "ExpNormalized",
@@ -68,6 +77,7 @@ __all__ = [
     "Identity",
     "LayerNorm",
     "LeakyRelu",
+    "Mish",
     "Module",
     "Monomial",
     "Pair",
@@ -77,10 +87,14 @@ __all__ = [
     "RectifiedMonomial",
     "Relu",
     "Residual",
+    "Selu",
     "Sequential",
+    "Sigmoid",
     "SigmoidLike",
     "Sign",
+    "Silu",
     "Sin",
+    "Softplus",
     "SumPool",
     "Tanh",
     "from_json",

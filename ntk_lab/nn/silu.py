@@ -1,0 +1,20 @@
+"""Sigmoid-weighted linear unit, or swish."""
+
+import jax
+
+from ntk_lab.nn.expanded import Expanded
+from ntk_lab.nn.module import module
+
+
+@module
+class Silu(Expanded):
+    """``x / (1 + exp(-x))`` (arXiv:1606.08415, arXiv:1710.05941).
+
+    Its dual is found by Hermite expansion (see :class:`ntk_lab.nn.expanded.Expanded`): within
+    1e-13 of ``sqrt(k11 k22)`` in float64 and 1e-6 in float32 at every correlation, for
+    pre-activation variances of up to 25.
+    """
+
+    @property
+    def elementwise(self):
+        return jax.nn.silu
