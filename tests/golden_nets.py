@@ -19,7 +19,7 @@ def _sequence(layers):
         if layer["layer"] == "Serial":
             rest = layer["layers"] + rest
         elif layer["layer"] == "FanOut":
-            built.append(_residual(layer, rest.pop(0), rest.pop(0)))
+            built.append(_fan(layer["num"], rest))
         elif layer["layer"] in _LAYERS:
             built.append(_LAYERS[layer["layer"]](layer))
         else:
@@ -27,11 +27,18 @@ def _sequence(layers):
     return ntk.nn.Sequential(*built)
 
 
-def _residual(fan_out, parallel, fan_in):
-    names = [branch["layer"] for branch in parallel["branches"]]
-    if fan_out["num"] != 2 or fan_in["layer"] != "FanInSum" or names[1] != "Identity":
-        raise NotBuilt(f"{names} into {fan_in['layer']}")
-    return ntk.nn.Residual(_sequence(parallel["branches"][:1]))
+def _fan(count, rest):
+    """Branches from a FanOut, whose layers up to the FanIn are taken off ``rest``."""
+    branches = [[] for _ in range(count)]
+    while rest[0]["layer"] == "Parallel":
+        for branch, layer in zip(branches, rest.pop(0)["branches"], strict=True):
+            branch.append(layer)
+    fan_in, built = rest.pop(0), [_sequence(branch) for branch in branches]
+    if fan_in["layer"] == "FanInSum" and branches[1:] == [[{"layer": "Identity"}]]:
+        return ntk.nn.Residual(built[0])
+    if fan_in["layer"] == "FanInConcat":
+        return ntk.nn.Concat(*built, axis=fan_in["axis"])
+    return {"FanInSum": ntk.nn.Sum, "FanInProd": ntk.nn.Product}[fan_in["layer"]](*built)
 
 
 def _dense(layer):
@@ -41,7 +48,7 @@ def _dense(layer):
 
 
 def _conv(layer):
-    return ntk.nn.Conv(
+    return getattr(ntk.nn, layer["layer"])(
         layer["width"],
         tuple(layer["filter_shape"]),
         tuple(layer["strides"]),
@@ -59,6 +66,28 @@ def _pool(layer):
     return ntk.nn.AvgPool(window, strides, layer["padding"], layer["normalize_edges"])
 
 
+def _aggregate(layer):
+    return ntk.nn.Aggregate(tuple(layer["aggregate_axis"]))
+
+
+def _dot_general(layer):
+    numbers = layer["dimension_numbers"]
+    return ntk.nn.DotGeneral(**{layer["side"]: layer["array"]}, dimension_numbers=numbers)
+
+
+def _index(layer):
+    batch, *spatial, channels = (tuple(triple) for triple in layer["idx"])
+    if any(v is not None for v in (*batch, *channels)):
+        raise NotBuilt(f"an index of examples or channels, {layer['idx']}")
+    return ntk.nn.Index(tuple(spatial))
+
+
+def _resize(layer):
+    batch, *spatial, channels = layer["shape"]
+    assert batch == channels == -1
+    return ntk.nn.ImageResize(tuple(spatial), layer["method"], layer["antialias"])
+
+
 def _with(module, *names):
     return lambda layer: module(*(layer[name] for name in names))
 
@@ -70,10 +99,14 @@ def _numerical(layer):
 _LAYERS = {
     "ABRelu": _with(ntk.nn.ABRelu, "a", "b"),
     "Abs": _with(ntk.nn.Abs),
+    "Aggregate": _aggregate,
     "AvgPool": _pool,
     "Conv": _conv,
+    "ConvLocal": _conv,
+    "ConvTranspose": _conv,
     "Cos": _with(ntk.nn.Cos, "a", "b", "c"),
     "Dense": _dense,
+    "DotGeneral": _dot_general,
     "ElementwiseNumerical": _numerical,
     "Dropout": _with(ntk.nn.Dropout, "keep_prob", "mode"),
     "Erf": _with(ntk.nn.Erf, "a", "b", "c"),
@@ -87,6 +120,8 @@ _LAYERS = {
     "GlobalSumPool": _with(ntk.nn.GlobalSumPool),
     "Hermite": _with(ntk.nn.Hermite, "degree"),
     "Identity": _with(ntk.nn.Identity),
+    "ImageResize": _resize,
+    "Index": _index,
     "LayerNorm": lambda layer: ntk.nn.LayerNorm(tuple(layer["axis"]), layer["eps"]),
     "LeakyRelu": _with(ntk.nn.LeakyRelu, "alpha"),
     "Monomial": _with(ntk.nn.Monomial, "degree"),

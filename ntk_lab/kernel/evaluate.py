@@ -187,7 +187,7 @@ def _check_graphs(x1: Any, x2: Any, expected: bool) -> tuple[Graph, Graph | None
             "ntk.nn.Aggregate(), and both inputs to be graphs."
         )
     graphs = [x1] if x2 is None else [x1, x2]
-    nodes = check_inputs(*(graph.nodes for graph in graphs))
+    nodes = check_inputs(x1.nodes, None if x2 is None else x2.nodes)
     checked = []
     for x, graph in zip(nodes, graphs, strict=False):
         pattern = _check_array("pattern", graph.pattern)

@@ -281,7 +281,7 @@ def select(state: Features, slices: Sequence[slice]) -> Features:
     def cut(values: jax.Array) -> jax.Array:
         # Variances of one side have axes of size one for the positions of the other.
         return values[
-            tuple(s if n > 1 else slice(None) for s, n in zip(both, values.shape, strict=True))
+            tuple(s if n > 1 else slice(None) for s, n in zip(both, values.shape, strict=False))
         ]
 
     def rule(k: Covariance) -> Covariance:

@@ -16,7 +16,7 @@ The last two hold a covariance and its layout, which says over which positions i
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ import numpy as np
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.covariance import Covariance
 from ntk_lab.kernel.gram import diagonal_gram, full_gram, gram, own_gram
+from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.layout import Carry, Diagonal, Full, Layout, Pairs, Vector
 
 _VECTOR = Vector()
@@ -37,7 +38,8 @@ class Inputs:
     The first ``overlap`` rows of ``x2`` are the first ``overlap`` rows of ``x1``: the same
     examples, whose kernel entries are exact diagonal entries. ``same`` says so entry by entry,
     ``(n1, n2)``, where it is not known before the program runs. ``carry`` is what later layers
-    need of the covariance between positions.
+    need of the covariance between positions. ``patterns`` are the edges of graphs, one array for
+    each batch (see :class:`ntk_lab.nn.Graph`).
     """
 
     x1: jax.Array
@@ -45,6 +47,14 @@ class Inputs:
     overlap: int = 0
     carry: Carry = Carry.DIAGONAL
     same: jax.Array | None = None
+    patterns: tuple[jax.Array, jax.Array] | None = None
+
+    @classmethod
+    def of(cls, x1: Any, x2: Any, **fields: Any) -> "Inputs":
+        """Two batches of arrays, or of graphs."""
+        if isinstance(x1, Graph):
+            return cls(x1.nodes, x2.nodes, patterns=(x1.pattern, x2.pattern), **fields)
+        return cls(x1, x2, **fields)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,7 +90,7 @@ class Features:
     ``channels`` is the number of channels that the finite network has here: infinite-width
     rules of parameterizations that do not divide by the fan-in need it. ``ntk`` has the shape of
     ``cov.cov``. ``same`` says which pairs are an example and itself: ``(n1, n2)``, or ``(pairs,)``
-    in a full layout.
+    in a full layout. ``patterns`` are those of :class:`Inputs`.
     """
 
     cov: Covariance
@@ -88,6 +98,7 @@ class Features:
     channels: int
     layout: Layout = _VECTOR
     same: jax.Array | None = None
+    patterns: tuple[jax.Array, jax.Array] | None = None
 
     def mapped(self, rule: Callable[[Covariance], Covariance], ntk: jax.Array) -> Self:
         """The same kind of state with ``rule`` applied to its covariances, and another NTK."""
@@ -95,16 +106,21 @@ class Features:
 
     def features(self) -> "Features":
         """The same moments, of a process that need not be Gaussian."""
-        return Features(self.cov, self.ntk, self.channels, self.layout, self.same)
+        return Features(self.cov, self.ntk, self.channels, self.layout, self.same, self.patterns)
 
     def gaussian(self, channels: int) -> "Gaussian":
         """The same moments, of a Gaussian process with this number of channels."""
-        return Gaussian(self.cov, self.ntk, channels, self.layout, self.same)
+        return Gaussian(self.cov, self.ntk, channels, self.layout, self.same, self.patterns)
 
 
 @dataclass(frozen=True)
 class Gaussian(Features):
     """Like :class:`Features`, of a centred Gaussian process."""
+
+
+@dataclass(frozen=True)
+class Mixture(Features):
+    """Like :class:`Features`, averaged over channels that are of different distributions."""
 
 
 State = Inputs | Features
@@ -131,4 +147,4 @@ def moments(state: State) -> Features:
         own = own_gram(state.x1, state.x2, state.pairs) if state.carry == Carry.OWN else None
         layout = Full(tuple(spatial), state.pairs, own)
         same = same[state.pairs.rows, state.pairs.columns]
-    return Features(cov, jnp.zeros_like(cov.cov), channels, layout, same)
+    return Features(cov, jnp.zeros_like(cov.cov), channels, layout, same, state.patterns)

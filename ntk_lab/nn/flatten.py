@@ -14,6 +14,10 @@ from ntk_lab.nn.module import Module, Params, module
 class Flatten(Module):
     """Reshape each example to a vector; the covariance becomes its mean over positions."""
 
+    @property
+    def keeps_independence(self) -> bool:
+        return True
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (math.prod(shape),)
 

@@ -31,6 +31,22 @@ class Frozen(Module):
     def ends_independent(self) -> bool:
         return self.body.ends_independent
 
+    @property
+    def keeps_independence(self) -> bool:
+        return self.body.keeps_independence
+
+    @property
+    def independent(self) -> bool:
+        return self.body.independent
+
+    @property
+    def takes_graphs(self) -> bool:
+        return self.body.takes_graphs
+
+    @property
+    def takes_tokens(self) -> bool:
+        return self.body.takes_tokens
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.body.output_shape(shape)
 

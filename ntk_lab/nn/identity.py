@@ -10,6 +10,10 @@ from ntk_lab.nn.module import Module, Params, module
 class Identity(Module):
     """``y = x``; kernels pass through unchanged."""
 
+    @property
+    def keeps_independence(self) -> bool:
+        return True
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         return ()
 

@@ -5,6 +5,7 @@ import jax
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State, moments
 from ntk_lab.kernel.combine import sum_of_independent
+from ntk_lab.nn.graph import feed, nodes
 from ntk_lab.nn.module import Module, Params, module, submodules
 
 
@@ -37,6 +38,10 @@ class Residual(Module):
         # y contains x itself.
         return False
 
+    @property
+    def takes_graphs(self) -> bool:
+        return self.body.takes_graphs
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         after = self.body.output_shape(shape)
         if after != shape:
@@ -51,12 +56,11 @@ class Residual(Module):
         return self.body.init(key, shape, dtype)
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
-        return x + self.body.apply(params, x)
+        return nodes(x) + feed(self.body, params, x)
 
     def need(self, after: Need) -> Need:
         return after | self.body.need(after)
 
     def propagate(self, state: State) -> State:
         skip, branch = moments(state), moments(self.body.propagate(state))
-        # x plus an independent Gaussian is Gaussian only if x is: the skip decides the kind.
         return sum_of_independent(skip, branch)

@@ -58,6 +58,7 @@ def _decode(value: Any) -> Any:
         return value
     cls = registered(value["module"])
     fields = {k: _decode(v) for k, v in value.items() if k != "module"}
-    if "layers" in fields:
-        return cls(*fields.pop("layers"), **fields)
+    for several in ("layers", "branches"):
+        if several in fields:
+            return cls(*fields.pop(several), **fields)
     return cls(**fields)

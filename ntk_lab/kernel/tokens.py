@@ -1,0 +1,31 @@
+"""Second moments of tokens: one if they are equal, zero if not."""
+
+import jax
+import jax.numpy as jnp
+
+from ntk_lab.kernel.covariance import Covariance
+from ntk_lab.kernel.layout import Carry, Diagonal, Full, Layout, spread1, spread2
+from ntk_lab.kernel.state import Features, Inputs
+
+
+def token_moments(state: Inputs) -> Features:
+    """Moments of one-hot vectors of tokens ``(n, *S)``, per vector instead of per channel."""
+    same, pairs, ndim = state.identical(), state.pairs, len(state.shape)
+    if state.carry == Carry.DIAGONAL:
+        a, b = (jnp.moveaxis(x, 0, -1) for x in (state.x1, state.x2))
+        layout: Layout = Diagonal(state.shape)
+        cov = _of_equal(a[..., :, None], b[..., None, :])
+    else:
+        x = state.x1 if pairs.symmetric else jnp.concatenate([state.x1, state.x2])
+        x = jnp.moveaxis(x, 0, -1)
+        own = _of_equal(spread1(x, ndim), spread2(x, ndim)) if state.carry == Carry.OWN else None
+        layout = Full(state.shape, pairs, own)
+        cov = _of_equal(spread1(x[..., pairs.first], ndim), spread2(x[..., pairs.second], ndim))
+        same = same[pairs.rows, pairs.columns]
+    return Features(cov, jnp.zeros_like(cov.cov), 1, layout, same, state.patterns)
+
+
+def _of_equal(a: jax.Array, b: jax.Array) -> Covariance:
+    dtype = jnp.result_type(float)
+    cov = (a == b).astype(dtype)
+    return Covariance(jnp.ones(a.shape, dtype), jnp.ones(b.shape, dtype), cov, 1 - cov)

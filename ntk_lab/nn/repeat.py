@@ -1,0 +1,163 @@
+"""The same block many times, as one loop."""
+
+import operator
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from ntk_lab.errors import InputError
+from ntk_lab.kernel import Features, Need, State, moments
+from ntk_lab.kernel.layout import Full
+from ntk_lab.nn.graph import feed, nodes, with_nodes
+from ntk_lab.nn.module import Module, Params, module, submodules
+
+
+@module
+class Repeat(Module):
+    """``times`` copies of a block one after the other, with weights of their own.
+
+    Equal to ``Sequential(body, ..., body)``, but traced and compiled once: both halves are one loop
+    (``jax.lax.scan``), so that compilation does not grow with depth.
+
+    Parameters
+    ----------
+    body
+        The block. It must keep the shape of an example.
+    times
+        Number of copies, at least one.
+
+    Notes
+    -----
+    Parameters are those of the body with a leading axis of size ``times``. On CPUs compiled loops
+    run convolutions of the finite half on fewer cores; the kernel half has none.
+
+    In the kernel half the state after the body must be like the one before it. Data before any
+    layer are not like what comes after one; for these the first copy is computed by itself.
+
+    Raises
+    ------
+    InputError
+        A body that changes the shape of an example, or the kind of process: a body that ends in
+        an activation, say, and starts with another.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, ntk_lab as ntk
+    >>> block = ntk.nn.Sequential(ntk.nn.Relu(), ntk.nn.Dense(64, w_std=2**0.5))
+    >>> net = ntk.nn.Sequential(ntk.nn.Dense(64), ntk.nn.Repeat(block, 50), ntk.nn.Dense(1))
+    >>> net.kernel(jnp.eye(3)).ntk.shape
+    (3, 3)
+    """
+
+    body: Module = submodules()
+    times: int = 1
+
+    def __post_init__(self):
+        times = operator.index(self.times)
+        if times < 1:
+            raise InputError(f"Repeat got times={times}; it must be at least 1.")
+        object.__setattr__(self, "times", times)
+
+    @property
+    def ends_independent(self) -> bool:
+        return self.body.ends_independent
+
+    @property
+    def keeps_independence(self) -> bool:
+        return self.body.keeps_independence
+
+    @property
+    def independent(self) -> bool:
+        return self.body.independent
+
+    @property
+    def takes_graphs(self) -> bool:
+        return self.body.takes_graphs
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        after = self.body.output_shape(shape)
+        if after != shape:
+            raise InputError(
+                f"the body of Repeat turns examples of shape {shape} into {after}; to be repeated "
+                "it must keep the shape. Give its last layer the width of the input, and put a "
+                "layer such as ntk.nn.Dense(width) in front of Repeat."
+            )
+        return shape
+
+    def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
+        self.output_shape(shape)
+        keys = jax.random.split(key, self.times)
+        return jax.vmap(lambda key: self.body.init(key, shape, dtype))(keys)
+
+    def apply(self, params: Params, x: jax.Array) -> jax.Array:
+        def step(values: jax.Array, p: Params) -> tuple[jax.Array, None]:
+            return feed(self.body, p, with_nodes(x, values)), None
+
+        return jax.lax.scan(step, nodes(x), params, length=self.times)[0]
+
+    def need(self, after: Need) -> Need:
+        # What any of the copies needs all have to be given: the loop carries one kind of state.
+        before = after | self.body.need(after)
+        while before != after:
+            after, before = before, before | self.body.need(before)
+        return before
+
+    def propagate(self, state: State) -> State:
+        times = self.times
+        if not isinstance(state, Features) or not self._keeps(state):
+            state, times = moments(self.body.propagate(state)), times - 1
+        if times == 0:
+            return state
+        if not self._keeps(state):
+            raise InputError(
+                "the body of Repeat gives a state of another kind or shape than it is given, also "
+                "after its first copy, so it cannot be a loop: "
+                f"{_describe(state)} becomes {_describe(self._after(state))}. Write the copies "
+                "out in ntk.nn.Sequential instead."
+            )
+
+        def step(arrays: Any, _: None) -> tuple[Any, None]:
+            return _arrays(moments(self.body.propagate(_with_arrays(state, arrays)))), None
+
+        return _with_arrays(state, jax.lax.scan(step, _arrays(state), None, length=times)[0])
+
+    def _after(self, state: Features) -> Features:
+        """State after the body, of shapes without values."""
+        found = []
+
+        def record(arrays: Any) -> Any:
+            found.append(moments(self.body.propagate(_with_arrays(state, arrays))))
+            return _arrays(found[0])
+
+        shapes = jax.eval_shape(record, _arrays(state))
+        return _with_arrays(found[0], shapes)
+
+    def _keeps(self, state: Features) -> bool:
+        """Whether the state after the body is of the kind and shape of the one before it."""
+        return _describe(self._after(state)) == _describe(state)
+
+
+def _arrays(state: Features) -> Any:
+    """The arrays of a state that its layers change."""
+    own = state.layout.own if isinstance(state.layout, Full) else None
+    return state.cov, state.ntk, own
+
+
+def _with_arrays(state: Features, arrays: Any) -> Features:
+    cov, ntk, own = arrays
+    layout = replace(state.layout, own=own) if isinstance(state.layout, Full) else state.layout
+    return replace(state, cov=cov, ntk=ntk, layout=layout)
+
+
+def _describe(state: Features) -> tuple:
+    """All that a loop needs to be equal before and after."""
+    shapes = jax.tree.map(lambda a: (a.shape, str(a.dtype)), _arrays(state))
+    layout = state.layout
+    return (
+        type(state).__name__,
+        f"{state.channels} channels",
+        type(layout).__name__,
+        layout.shape,
+        tuple(jax.tree.leaves(shapes)),
+    )
