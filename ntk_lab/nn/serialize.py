@@ -44,9 +44,9 @@ def _encode(value: Any) -> Any:
         return value
     if callable(value):
         raise InputError(
-            f"{value!r} cannot be written as JSON: a layer holds it as code. Functions of jax.nn and "
-            'jax.numpy are kept by name, Elementwise("jax.nn.silu"); for your own write a layer '
-            "(ntk_lab/nn/module.py)."
+            f"{value!r} cannot be written as JSON: a layer holds it as code. Functions of jax.nn "
+            'and jax.numpy are kept by name, Elementwise("jax.nn.silu"); for one of your own write '
+            "a layer (ntk_lab/nn/module.py)."
         )
     return float(value)
 
