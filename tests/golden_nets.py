@@ -66,6 +66,29 @@ def _pool(layer):
     return ntk.nn.AvgPool(window, strides, layer["padding"], layer["normalize_edges"])
 
 
+def _attention(layer):
+    decay = layer["pos_emb_decay"]
+    return ntk.nn.GlobalSelfAttention(
+        layer["n_chan_out"],
+        layer["n_heads"],
+        layer["n_chan_key"],
+        layer["n_chan_val"],
+        scaling="linear" if layer["linear_scaling"] else "sqrt",
+        mechanism=layer["attention_mechanism"].lower(),
+        w_query_std=layer["W_query_std"],
+        w_key_std=layer["W_key_std"],
+        w_value_std=layer["W_value_std"],
+        w_out_std=layer["W_out_std"],
+        b_std=layer["b_std"],
+        pos_emb=layer["pos_emb_type"].lower(),
+        w_pos_emb_std=layer["W_pos_emb_std"],
+        pos_emb_decay=decay if decay is None else (decay["type"], decay["c"]),
+        pos_emb_p_norm=layer["pos_emb_p_norm"],
+        pos_emb_width=layer["n_chan_pos_emb"],
+        val_pos_emb=layer["val_pos_emb"],
+    )
+
+
 def _aggregate(layer):
     return ntk.nn.Aggregate(tuple(layer["aggregate_axis"]))
 
@@ -117,6 +140,7 @@ _LAYERS = {
     "Gaussian": _with(ntk.nn.Gaussian, "a", "b"),
     "Gelu": _with(ntk.nn.Gelu),
     "GlobalAvgPool": _with(ntk.nn.GlobalAvgPool),
+    "GlobalSelfAttention": _attention,
     "GlobalSumPool": _with(ntk.nn.GlobalSumPool),
     "Hermite": _with(ntk.nn.Hermite, "degree"),
     "Identity": _with(ntk.nn.Identity),

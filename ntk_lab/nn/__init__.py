@@ -4,6 +4,7 @@ from ntk_lab.nn.abrelu import ABRelu as ABRelu
 from ntk_lab.nn.abs import Abs as Abs
 from ntk_lab.nn.activation import Activation as Activation
 from ntk_lab.nn.aggregate import Aggregate as Aggregate
+from ntk_lab.nn.attention import GlobalSelfAttention as GlobalSelfAttention
 from ntk_lab.nn.branches import Concat as Concat
 from ntk_lab.nn.branches import Product as Product
 from ntk_lab.nn.branches import Sum as Sum
@@ -14,9 +15,9 @@ from ntk_lab.nn.dense import Dense as Dense
 from ntk_lab.nn.dot_general import DotGeneral as DotGeneral
 from ntk_lab.nn.dropout import Dropout as Dropout
 from ntk_lab.nn.dropout import with_dropout as with_dropout
-from ntk_lab.nn.embedding import Embedding as Embedding
 from ntk_lab.nn.elementwise import Elementwise as Elementwise
 from ntk_lab.nn.elu import Elu as Elu
+from ntk_lab.nn.embedding import Embedding as Embedding
 from ntk_lab.nn.erf import Erf as Erf
 from ntk_lab.nn.exp_normalized import ExpNormalized as ExpNormalized
 from ntk_lab.nn.exponential import Exp as Exp
@@ -54,14 +55,15 @@ from ntk_lab.nn.relu import Relu as Relu
 from ntk_lab.nn.repeat import Repeat as Repeat
 from ntk_lab.nn.residual import Residual as Residual
 from ntk_lab.nn.scale import Scale as Scale
+from ntk_lab.nn.seeds import kernel_over_seeds as kernel_over_seeds
 from ntk_lab.nn.selu import Selu as Selu
 from ntk_lab.nn.sequential import Sequential as Sequential
 from ntk_lab.nn.serialize import from_json as from_json
 from ntk_lab.nn.sigmoid import Sigmoid as Sigmoid
 from ntk_lab.nn.sigmoid_like import SigmoidLike as SigmoidLike
 from ntk_lab.nn.sign import Sign as Sign
-from ntk_lab.nn.simple_rnn import SimpleRNN as SimpleRNN
 from ntk_lab.nn.silu import Silu as Silu
+from ntk_lab.nn.simple_rnn import SimpleRNN as SimpleRNN
 from ntk_lab.nn.sine import Cos as Cos
 from ntk_lab.nn.sine import Sin as Sin
 from ntk_lab.nn.softplus import Softplus as Softplus
@@ -82,9 +84,9 @@ __all__ = [
     "Dense",
     "DotGeneral",
     "Dropout",
-    "Embedding",
     "Elementwise",
     "Elu",
+    "Embedding",
     "Erf",
     "Exp",
     "ExpNormalized",
@@ -95,6 +97,7 @@ __all__ = [
     "Gaussian",
     "Gelu",
     "GlobalAvgPool",
+    "GlobalSelfAttention",
     "GlobalSumPool",
     "Graph",
     "Hermite",
@@ -122,15 +125,16 @@ __all__ = [
     "Sigmoid",
     "SigmoidLike",
     "Sign",
-    "SimpleRNN",
     "Silu",
+    "SimpleRNN",
     "Sin",
-    "Sum",
     "Softplus",
+    "Sum",
     "SumPool",
     "Tanh",
     "from_json",
     "hyper",
+    "kernel_over_seeds",
     "module",
     "submodules",
     "with_dropout",

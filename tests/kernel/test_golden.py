@@ -11,6 +11,9 @@ from tests.golden_nets import NotBuilt, build
 
 FOLDER = Path(__file__).parents[1] / "golden" / "public"
 BUILT = {
+    "fc_layernorm",
+    "fc_dropout",
+    "attention_softmax_linear",
     "fc_relu_d1_nobias",
     "fc_relu_d3_he",
     "fc_relu_d12_he",
