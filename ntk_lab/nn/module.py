@@ -3,7 +3,7 @@
 A layer is one class in one file::
 
     @module
-    class Scale(Module):
+    class Times(Module):
         factor: float = hyper(default=1.0)
 
         def output_shape(self, shape):

@@ -33,7 +33,6 @@ def with_nan(row):
         (np.array([["a"]]), None, r"dtype <U1.*numbers"),
         (np.array([[None]]), None, r"dtype object"),
         (jnp.asarray(X, jnp.bfloat16), None, r"bfloat16"),
-        (X.reshape(4, 3, 1), None, r"Flatten"),
     ],
 )
 def test_unusable_inputs_are_refused(x1, x2, says):

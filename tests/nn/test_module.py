@@ -14,7 +14,7 @@ from tests.tolerance import assert_close
 
 
 @nn.module
-class Scale(nn.Module):
+class Halved(nn.Module):
     """A layer of a user's own: multiply by a factor."""
 
     factor: float = nn.hyper(default=1.0)
@@ -79,11 +79,11 @@ def test_networks_compare_hash_print_and_survive_json(net):
 
 
 def test_a_layer_of_ones_own_takes_part_in_everything(x):
-    net = nn.Sequential(nn.Flatten(), Scale(2.0), nn.Dense(4), nn.Relu(), nn.Dense(1))
+    net = nn.Sequential(nn.Flatten(), Halved(2.0), nn.Dense(4), nn.Relu(), nn.Dense(1))
     plain = nn.Sequential(nn.Flatten(), nn.Dense(4), nn.Relu(), nn.Dense(1))
     assert_close(net.kernel(x).ntk, 4 * plain.kernel(x).ntk)
     assert nn.from_json(net.to_json()) == net
-    assert "Scale(factor=2)" in repr(net)
+    assert "Halved(factor=2)" in repr(net)
     slope = jax.grad(lambda net: net.kernel(x).ntk.sum())(net).layers[1].factor
     assert_close(slope, net.kernel(x).ntk.sum())
 
@@ -117,7 +117,7 @@ def test_kernels_are_differentiable_in_the_scales(x):
         (lambda: nn.from_json("{"), "not JSON"),
         (lambda: nn.from_json('{"module": "Nothing"}'), "no module is called"),
         (lambda: nn.Relu().kernel(jnp.ones((2, 3))), "before it"),
-        (lambda: nn.Dense(2).kernel(jnp.ones((2, 3, 1))), "Flatten"),
+        (lambda: nn.Conv(2, (3, 3)).kernel(jnp.ones((2, 3, 1))), "2 spatial axes"),
         (lambda: nn.Residual(nn.Dense(5)).output_shape((3,)), "cannot be added"),
         (lambda: nn.Sequential(nn.Dense(2)).apply((), jnp.ones((2, 3))), "0 layers"),
         (
