@@ -29,7 +29,7 @@ venv: $(INSTALLED) ## Build the environment in .venv (every target that needs it
 
 demo: $(INSTALLED) ## Compare a trained network with its kernel on the digits data
 	$(BIN)/ntk-lab compare --data digits --widths 64 128 256 512 1024 \
-	    --train 160 --seeds 4 --steps 400 --output reports/digits
+	    --train 160 --seeds 4 --steps 300 --output reports/digits
 
 test: $(INSTALLED) ## Run the tests in float64, then in float32 (PYTEST_ARGS="-k relu" passes through)
 	@echo "== Tests, float64"
