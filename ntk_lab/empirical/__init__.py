@@ -1,6 +1,8 @@
 """Finite-width kernels of any JAX function, and its linearization."""
 
 from ntk_lab.empirical.linearize import linearize as linearize
+from ntk_lab.empirical.monte_carlo import MonteCarloKernel as MonteCarloKernel
+from ntk_lab.empirical.monte_carlo import monte_carlo_kernel as monte_carlo_kernel
 from ntk_lab.empirical.ntk import ntk as ntk
 
-__all__ = ["linearize", "ntk"]
+__all__ = ["MonteCarloKernel", "linearize", "monte_carlo_kernel", "ntk"]

@@ -68,6 +68,8 @@ from ntk_lab.nn.sine import Cos as Cos
 from ntk_lab.nn.sine import Sin as Sin
 from ntk_lab.nn.softplus import Softplus as Softplus
 from ntk_lab.nn.tanh import Tanh as Tanh
+from ntk_lab.nn.transformer import Transformer as Transformer
+from ntk_lab.nn.transformer import TransformerBlock as TransformerBlock
 
 __all__ = [
     "ABRelu",
@@ -132,6 +134,8 @@ __all__ = [
     "Sum",
     "SumPool",
     "Tanh",
+    "Transformer",
+    "TransformerBlock",
     "from_json",
     "hyper",
     "kernel_over_seeds",

@@ -1,0 +1,76 @@
+"""Transformers: what they are built of, finite against infinite, precision, loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntk_lab as ntk
+from ntk_lab import nn
+from ntk_lab.errors import InputError
+from tests.tolerance import assert_close
+
+
+@pytest.fixture(scope="module")
+def x():
+    return jax.random.normal(jax.random.key(5), (3, 4, 2))
+
+
+def test_networks_have_the_kernel_as_mean(x):
+    net = nn.Transformer(1, 48, 2, heads=4, hidden=64, b_std=0.2, pos_emb="sum", causal=True)
+    kernel = net.kernel(x)
+    k = ntk.monte_carlo_kernel(net, x, key=jax.random.key(0), accuracy=0, max_samples=48)
+    for name in ("nngp", "ntk"):
+        expected, mean, error = (
+            np.asarray(v)
+            for v in (getattr(kernel, name), getattr(k, name), getattr(k, f"{name}_stderr"))
+        )
+        # Finite heads and widths bias the mean by order 1/12.
+        allowed = np.sqrt(error**2 + (expected / 12) ** 2)
+        assert (np.abs(mean - expected) / allowed).max() < 4
+
+
+def test_a_stack_is_its_layers(x):
+    net = nn.Transformer(2, 16, 3, heads=2, scaling="sqrt", seed=5, norm=nn.RMSNorm(), w_std=1.2)
+    assert net.output_shape((4, 2)) == (3,)
+    seeds = [block.layers[0].body.layers[1].seed for block in net.layers[1:3]]
+    assert seeds == [5, 6]
+    assert net.layers[1].layers[1].body.layers[1].width == 64
+    assert nn.from_json(net.to_json()) == net
+    params = net.init(jax.random.key(0), x.shape[1:])
+    assert net.apply(params, x).shape == (3, 3)
+
+
+def test_a_loop_of_blocks_has_the_same_kernel(x):
+    nets = [nn.Transformer(2, 16, heads=2, b_std=0.3, loop=loop) for loop in (False, True)]
+    for unrolled, looped in zip(*(net.kernel(x) for net in nets), strict=True):
+        assert_close(looped, unrolled)
+    params = nets[1].init(jax.random.key(0), x.shape[1:])
+    assert nets[1].apply(params, x).shape == (3, 1)
+
+
+def test_single_precision_agrees_with_double(x):
+    """Of both halves: a release of jaxlib miscompiled Jacobians through LayerNorm in float32."""
+    net, short = nn.Transformer(1, 16, 2, heads=2, pos_emb="sum"), x.astype(jnp.float32)
+    params = net.init(jax.random.key(0), x.shape[1:], jnp.float32)
+    wide = jax.tree.map(lambda p: p.astype(x.dtype), params)
+    for value, exact in (
+        (net.kernel(short).ntk, net.kernel(x).ntk),
+        (ntk.empirical.ntk(net.apply, params, short), ntk.empirical.ntk(net.apply, wide, x)),
+    ):
+        value, exact = (np.asarray(k, np.float64) for k in (value, exact))
+        assert np.abs(value - exact).max() < 1e-5 * np.abs(exact).max()
+
+
+def test_gradients_are_finite_at_equal_positions_and_examples(x):
+    x = x.at[1].set(x[0]).at[2].set(1.0)
+    net = nn.Transformer(1, 16, heads=2)
+    gradient = jax.grad(lambda x: net.kernel(x).ntk.sum())(x)
+    assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_mistakes_are_explained(x):
+    with pytest.raises(InputError, match="depth=0"):
+        nn.Transformer(0, 16)
+    with pytest.raises(InputError, match="RMSNorm"):
+        nn.Sequential(nn.Dense(4), nn.Relu(), nn.TransformerBlock(4, 2)).kernel(x)
