@@ -63,7 +63,9 @@ def random_weights(
         return query_key * product(product(r, w[None]), jnp.swapaxes(r, 1, 2))
 
     def one(total, sample):
-        w = jax.random.normal(jax.random.fold_in(key, sample), (2 * size,) * 2, root.dtype)
+        # Every draw is used with both signs: errors linear in the logits cancel.
+        w = jax.random.normal(jax.random.fold_in(key, sample // 2), (2 * size,) * 2, root.dtype)
+        w = jnp.where(sample % 2 == 0, w, -w)
         own = mechanism.weights(logits(root_own, w[:size, :size]))
         raw1, raw2 = logits(root[:, :size], w), logits(root[:, size:], w)
         z1, z2 = mechanism.weights(raw1), mechanism.weights(raw2)

@@ -61,7 +61,7 @@ def test_networks_have_the_kernels_as_means(options, x):
 def test_networks_have_the_sampled_kernels_as_means(options, x):
     net = network(scaling="sqrt", **options)
     kernel, stderr = nn.kernel_over_seeds(net, x, repeats=4)
-    assert float((stderr.ntk / jnp.abs(kernel.ntk)).max()) < 0.1
+    assert float(stderr.ntk.max()) < 0.1 * float(kernel.ntk.max())
     assert_means_match(net, x, kernel, stderr)
 
 
