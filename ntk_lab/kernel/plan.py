@@ -95,7 +95,9 @@ def make_plan(
     result = 2 * n1 * n2 * outputs * itemsize
     limit = int(_SHARE * free_memory()) if memory_limit is None else memory_limit
     # Arrays of a tile that are alive at a time: measured at 6 to 8 of the largest.
-    per_pair = 8 * cost.largest * itemsize
+    # Of vectors, whatever is larger belongs to one example or to a few doubtful pairs.
+    largest = 1.0 if carry is None else cost.largest
+    per_pair = 8 * largest * itemsize
     room = limit - result
     if room < per_pair:
         raise InputError(
@@ -106,7 +108,7 @@ def make_plan(
         )
     pairs = room / per_pair / workers
     if carry is not None:
-        pairs = min(pairs, _ENTRIES[carry] / cost.largest)
+        pairs = min(pairs, _ENTRIES[carry] / largest)
     tile = _tile(n1, n2, pairs)
     rows, columns = -(-n1 // tile[0]), -(-n2 // tile[1])
     tiles = rows * (rows + 1) // 2 if symmetric and tile[0] == tile[1] else rows * columns
