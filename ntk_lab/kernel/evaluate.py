@@ -20,6 +20,7 @@ from ntk_lab.kernel.positions import between_examples, with_exact_diagonal
 from ntk_lab.kernel.result import Kernel
 from ntk_lab.kernel.state import Features, Inputs, State, moments
 from ntk_lab.kernel.tiles import Progress, tiled
+from ntk_lab.kernel.tokens import check_tokens
 
 # A symmetric kernel is computed in row panels of its upper triangle: few enough to leave each a
 # large fused operation, enough to save nearly half of the work.
@@ -51,8 +52,8 @@ class Propagates(Protocol):
         ...
 
     @property
-    def takes_tokens(self) -> bool:
-        """Whether inputs are integer tokens."""
+    def vocabulary_size(self) -> int | None:
+        """Number of tokens if inputs are integer tokens."""
         ...
 
     @property
@@ -69,7 +70,7 @@ def evaluate(
     progress: Progress | None = None,
 ) -> Kernel:
     """Infinite-width kernels of ``net``; see ``ntk_lab.nn.Module.kernel``."""
-    x1, x2 = check_inputs(x1, x2, net.takes_tokens, net.takes_graphs)
+    x1, x2 = check_inputs(x1, x2, net.vocabulary_size, net.takes_graphs)
     leaves, treedef = jax.tree.flatten(net)
     static = all(isinstance(leaf, int | float) for leaf in leaves)
     if static and is_concrete((x1, x2)):
@@ -90,7 +91,7 @@ def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress
     carry, n2 = _carry(net, x1), len(x1 if x2 is None else x2)
     # Planning takes longer than a small kernel of vectors, and does not know edges of graphs.
     small = x1.ndim == 2 and len(x1) * n2 <= _UNPLANNED and memory_limit is None
-    if isinstance(x1, Graph) or (small and not net.takes_tokens):
+    if isinstance(x1, Graph) or (small and net.vocabulary_size is None):
         return _evaluate_static(net, x1, x2)
     plan = _plan(net, x1.shape, n2, x2 is None, x1.dtype, carry, memory_limit)
     native = net.native_steps(x1.shape[1:]) if carry != Carry.DIAGONAL and available() else None
@@ -158,16 +159,19 @@ def _carry(net: Propagates, x: Any) -> Carry:
 
 
 def check_inputs(
-    x1: Any, x2: Any = None, tokens: bool = False, graphs: bool = False
+    x1: Any, x2: Any = None, vocabulary: int | None = None, graphs: bool = False
 ) -> tuple[Any, Any]:
     """Inputs as floating-point arrays of one dtype; errors that explain for anything else.
 
-    With ``tokens``, integers stay what they are; with ``graphs``, inputs may be graphs.
+    With a ``vocabulary``, they are integers below it; with ``graphs``, they may be graphs.
     """
     if isinstance(x1, Graph) or isinstance(x2, Graph):
         return _check_graphs(x1, x2, graphs)
-    x1 = _check_array("x1", x1, tokens)
-    x2 = None if x2 is None else _check_array("x2", x2, tokens)
+    if vocabulary is not None:
+        x1 = check_tokens(x1, vocabulary)
+        x2 = None if x2 is None else check_tokens(x2, vocabulary)
+    else:
+        x1, x2 = _check_array("x1", x1), None if x2 is None else _check_array("x2", x2)
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
         raise InputError(
             f"x1 has examples of shape {x1.shape[1:]} and x2 of {x2.shape[1:]}; they must be "
@@ -197,7 +201,7 @@ def _check_graphs(x1: Any, x2: Any, expected: bool) -> tuple[Graph, Graph | None
     return checked[0], None if x2 is None else checked[1]
 
 
-def _check_array(name: str, x: Any, tokens: bool = False) -> jax.Array:
+def _check_array(name: str, x: Any) -> jax.Array:
     if not isinstance(x, jax.Array):
         x = np.asarray(x)
         if x.dtype == object or not np.issubdtype(x.dtype, np.number):
@@ -207,10 +211,9 @@ def _check_array(name: str, x: Any, tokens: bool = False) -> jax.Array:
         x = jnp.asarray(x)
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise InputError(f"{name} has dtype {x.dtype}; kernels are defined for real inputs.")
-    keep = tokens and jnp.issubdtype(x.dtype, jnp.integer)
-    if not keep and not jnp.issubdtype(x.dtype, jnp.floating):
+    if not jnp.issubdtype(x.dtype, jnp.floating):
         x = x.astype(jnp.result_type(float))
-    if not keep and x.dtype not in (jnp.float32, jnp.float64):
+    if x.dtype not in (jnp.float32, jnp.float64):
         raise InputError(f"{name} is {x.dtype}; kernels are computed in float32 or float64.")
     if x.ndim < 2 or 0 in x.shape:
         raise InputError(

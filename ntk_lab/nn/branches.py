@@ -44,8 +44,8 @@ class _Branches(Module):
         return any(b.takes_graphs for b in self.branches)
 
     @property
-    def takes_tokens(self) -> bool:
-        return any(b.takes_tokens for b in self.branches)
+    def vocabulary_size(self) -> int | None:
+        return min((b.vocabulary_size for b in self.branches if b.vocabulary_size), default=None)
 
     def _combined_shape(self, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
         if len(set(shapes)) > 1:

@@ -6,10 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Inputs, State
-from ntk_lab.kernel.tokens import token_moments
+from ntk_lab.kernel.tokens import check_tokens, token_moments
 from ntk_lab.nn.module import Module, Params, hyper, module
 from ntk_lab.nn.parameterization import PARAMETERIZATIONS, Scales, scales, unknown
 
@@ -75,8 +74,8 @@ class Embedding(Module):
         return True
 
     @property
-    def takes_tokens(self) -> bool:
-        return True
+    def vocabulary_size(self) -> int | None:
+        return self.vocabulary
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape, self.width)
@@ -90,29 +89,13 @@ class Embedding(Module):
         return {"w": self._scales().weight_init * w}
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
-        self._check_tokens(x)
+        x = check_tokens(x, self.vocabulary)
         return self._scales().weight_scale * params["w"][x]
-
-    def _check_tokens(self, x: jax.Array) -> None:
-        if not jnp.issubdtype(x.dtype, jnp.integer):
-            raise InputError(
-                f"Embedding needs integer tokens, but its input is {x.dtype}: it must be the first "
-                "layer, and the data of an integer type."
-            )
-        if is_concrete(x):
-            with jax.ensure_compile_time_eval():
-                low, high = int(x.min()), int(x.max())
-            if low < 0 or high >= self.vocabulary:
-                raise InputError(
-                    f"tokens run from {low} to {high}, but Embedding has a vocabulary of "
-                    f"{self.vocabulary}: 0 to {self.vocabulary - 1}."
-                )
 
     def propagate(self, state: State) -> State:
         if not isinstance(state, Inputs):
             raise InputError("Embedding must be the first layer: its input is integer tokens.")
-        for x in (state.x1, state.x2):
-            self._check_tokens(x)
+        check_tokens(state.x1, self.vocabulary)
         s, tokens = self._scales(), token_moments(state)
         signal, tangent = s.signal(1), s.weight_tangent(1)
         after = tokens.mapped(lambda k: k.scale(signal), tangent * tokens.cov.cov)

@@ -44,8 +44,8 @@ class Frozen(Module):
         return self.body.takes_graphs
 
     @property
-    def takes_tokens(self) -> bool:
-        return self.body.takes_tokens
+    def vocabulary_size(self) -> int | None:
+        return self.body.vocabulary_size
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.body.output_shape(shape)

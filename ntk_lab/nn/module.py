@@ -170,9 +170,9 @@ class Module(Pair):
         return False
 
     @property
-    def takes_tokens(self) -> bool:
-        """Whether the input is integer tokens."""
-        return False
+    def vocabulary_size(self) -> int | None:
+        """Number of tokens if the input is integer tokens, else None."""
+        return None
 
     def kernel(
         self,

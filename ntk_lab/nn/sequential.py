@@ -57,8 +57,8 @@ class Sequential(Module):
         return any(layer.takes_graphs for layer in self.layers)
 
     @property
-    def takes_tokens(self) -> bool:
-        return bool(self.layers) and self.layers[0].takes_tokens
+    def vocabulary_size(self) -> int | None:
+        return self.layers[0].vocabulary_size if self.layers else None
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         for layer in self.layers:
