@@ -108,7 +108,7 @@ def _add_problem(group: Any) -> None:
     add("--b-std", type=float, default=0.1, metavar="X",
         help="bias scale of hidden layers (default: %(default)s)")
     add("--parameterization", default="ntk", metavar="NAME",
-        help="ntk, standard or mean_field (default: %(default)s)")
+        help="ntk, standard, mean_field or mup (default: %(default)s)")
     add("--widths", type=int, nargs="+", default=[64, 256, 1024], metavar="N",
         help="neurons in each hidden layer, rising (default: 64 256 1024)")
 

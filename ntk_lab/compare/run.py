@@ -18,6 +18,7 @@ from ntk_lab.errors import InputError, StabilityError
 from ntk_lab.kernel import Gaussian, Inputs
 from ntk_lab.nn import Module
 from ntk_lab.predict import max_learning_rate
+from ntk_lab.theory import width_theory
 from ntk_lab.train.schedule import check_record
 
 # Seeds of small networks are trained together; larger ones fewer at a time, so that finished
@@ -133,6 +134,7 @@ def compare(
     if parameterization is not None:
         net = net.with_parameterization(parameterization)
     name = net.common_parameterization()
+    width_theory(name)  # raises where there is none, before anything is trained
     _check_network(net, data, widths)
     record = _check_training(steps, record, batch_size, optimizer, len(data.x_train))
     seeds, steps, key, kernel_points = int(seeds), int(steps), int(key), int(kernel_points)

@@ -64,8 +64,8 @@ class Propagates(Protocol):
 
 def evaluate(
     net: Propagates,
-    x1: jax.Array,
-    x2: jax.Array | None = None,
+    x1: jax.Array | Graph,
+    x2: jax.Array | Graph | None = None,
     memory_limit: int | None = None,
     progress: Progress | None = None,
 ) -> Kernel:

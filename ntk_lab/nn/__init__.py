@@ -44,6 +44,8 @@ from ntk_lab.nn.module import submodules as submodules
 from ntk_lab.nn.monomial import Monomial as Monomial
 from ntk_lab.nn.normalization import LayerNorm as LayerNorm
 from ntk_lab.nn.normalization import RMSNorm as RMSNorm
+from ntk_lab.nn.parameterization import ABC as ABC
+from ntk_lab.nn.parameterization import Standard as Standard
 from ntk_lab.nn.polynomial import Polynomial as Polynomial
 from ntk_lab.nn.pool import AvgPool as AvgPool
 from ntk_lab.nn.pool import GlobalAvgPool as GlobalAvgPool
@@ -72,6 +74,7 @@ from ntk_lab.nn.transformer import Transformer as Transformer
 from ntk_lab.nn.transformer import TransformerBlock as TransformerBlock
 
 __all__ = [
+    "ABC",
     "ABRelu",
     "Abs",
     "Activation",
@@ -131,6 +134,7 @@ __all__ = [
     "SimpleRNN",
     "Sin",
     "Softplus",
+    "Standard",
     "Sum",
     "SumPool",
     "Tanh",

@@ -11,6 +11,7 @@ from ntk_lab.kernel import Need, State
 from ntk_lab.kernel.blocks import decouple
 from ntk_lab.kernel.positions import Window
 from ntk_lab.nn.module import Params, hyper, module
+from ntk_lab.nn.parameterization import Parameterization
 from ntk_lab.nn.weighted import Weighted
 from ntk_lab.nn.window import check_spatial, check_window, filter_windows
 
@@ -53,7 +54,7 @@ class ConvLocal(Weighted):
     padding: str = "SAME"
     w_std: float = hyper(default=1.0)
     b_std: float | None = hyper(default=None)
-    parameterization: str = "ntk"
+    parameterization: Parameterization = "ntk"
 
     def __post_init__(self):
         sizes = check_window(
@@ -75,13 +76,13 @@ class ConvLocal(Weighted):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         sizes = check_spatial("ConvLocal", shape, len(self.window))
         outputs = (w.output(n) for w, n in zip(self.windows(sizes), sizes, strict=True))
-        return (*outputs, self.width)
+        return (*outputs, self.outputs)
 
     def fan_in(self, channels: int) -> int:
         return channels * math.prod(self.window)
 
     def weight_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (*self.output_shape(shape)[:-1], *self.window, shape[-1], self.width)
+        return (*self.output_shape(shape)[:-1], *self.window, shape[-1], self.outputs)
 
     def bias_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.output_shape(shape)

@@ -4,6 +4,7 @@ import jax
 
 from ntk_lab.errors import InputError
 from ntk_lab.nn.module import Params, hyper, module
+from ntk_lab.nn.parameterization import Parameterization
 from ntk_lab.nn.weighted import Weighted
 
 
@@ -18,9 +19,10 @@ class Dense(Weighted):
     w_std, b_std
         Weight and bias scale; ``b_std=None`` means no bias. Kernels are differentiable in both.
     parameterization
-        ``"ntk"`` (default, all parameters standard normal, the formula above), ``"standard"`` or
-        ``"mean_field"``: see ``ntk_lab.nn.parameterization``. In the last two the kernel depends
-        on the width: it is that of this finite layer to leading order.
+        ``"ntk"`` (default, all parameters standard normal, the formula above), ``"standard"``,
+        ``"mean_field"``, ``"mup"``, :class:`ntk_lab.nn.Standard` or :class:`ntk_lab.nn.ABC`: see
+        ``ntk_lab.nn.parameterization``. In all but the first the kernel depends on the width: it
+        is that of this finite layer to leading order.
 
     Notes
     -----
@@ -48,7 +50,7 @@ class Dense(Weighted):
     width: int
     w_std: float = hyper(default=1.0)
     b_std: float | None = hyper(default=None)
-    parameterization: str = "ntk"
+    parameterization: Parameterization = "ntk"
 
     def __post_init__(self):
         self._check_weights()
@@ -56,7 +58,7 @@ class Dense(Weighted):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if not shape or shape[-1] < 1:
             raise InputError(f"Dense needs examples with a channel axis; one has shape {shape}.")
-        return (*shape[:-1], self.width)
+        return (*shape[:-1], self.outputs)
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         channels = params["w"].shape[0]

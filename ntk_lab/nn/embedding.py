@@ -10,7 +10,13 @@ from ntk_lab.errors import InputError
 from ntk_lab.kernel import Inputs, State
 from ntk_lab.kernel.tokens import check_tokens, token_moments
 from ntk_lab.nn.module import Module, Params, hyper, module
-from ntk_lab.nn.parameterization import PARAMETERIZATIONS, Scales, scales, unknown
+from ntk_lab.nn.parameterization import (
+    Parameterization,
+    Scales,
+    check_parameterization,
+    outputs,
+    scales,
+)
 
 
 @module
@@ -51,7 +57,7 @@ class Embedding(Module):
     width: int
     vocabulary: int
     w_std: float = hyper(default=1.0)
-    parameterization: str = "ntk"
+    parameterization: Parameterization = "ntk"
 
     def __post_init__(self):
         for name in ("width", "vocabulary"):
@@ -60,8 +66,7 @@ class Embedding(Module):
                 raise InputError(
                     f"Embedding got {name}={value!r}; it must be an integer of at least 1."
                 )
-        if self.parameterization not in PARAMETERIZATIONS:
-            raise InputError(unknown(self.parameterization))
+        check_parameterization(self.parameterization)
 
     def has_width(self) -> bool:
         return True
@@ -78,14 +83,17 @@ class Embedding(Module):
         return self.vocabulary
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (*shape, self.width)
+        return (*shape, self._outputs())
+
+    def _outputs(self) -> int:
+        return outputs(self.parameterization, self.width)
 
     def _scales(self) -> Scales:
-        return scales(self.parameterization, 1, self.w_std, None)
+        return scales(self.parameterization, 1, self._outputs(), self._outputs(), self.w_std, None)
 
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         dtype = jnp.result_type(float) if dtype is None else dtype
-        w = jax.random.normal(key, (self.vocabulary, self.width), dtype)
+        w = jax.random.normal(key, (self.vocabulary, self._outputs()), dtype)
         return {"w": self._scales().weight_init * w}
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
@@ -99,4 +107,4 @@ class Embedding(Module):
         s, tokens = self._scales(), token_moments(state)
         signal, tangent = s.signal(1), s.weight_tangent(1)
         after = tokens.mapped(lambda k: k.scale(signal), tangent * tokens.cov.cov)
-        return after.gaussian(self.width)
+        return after.gaussian(self._outputs())

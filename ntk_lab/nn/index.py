@@ -1,5 +1,7 @@
 """Selecting positions."""
 
+from typing import Any
+
 import jax
 
 from ntk_lab.errors import InputError
@@ -37,7 +39,7 @@ class Index(Module):
     (2, 2)
     """
 
-    idx: tuple[int | Triple, ...]
+    idx: Any
 
     def __post_init__(self):
         idx = self.idx if isinstance(self.idx, tuple) else (self.idx,)

@@ -36,7 +36,12 @@ import numpy as np
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Kernel, Need, Plan, State, evaluate, plan_kernel
 from ntk_lab.kernel.native import Step
-from ntk_lab.nn.graph import nodes
+from ntk_lab.nn.graph import Graph, nodes
+from ntk_lab.nn.parameterization import (
+    Parameterization,
+    common_parameterization,
+    learning_rate_scale,
+)
 
 Params = Any
 
@@ -57,7 +62,7 @@ class Pair:
         """Outputs of the finite network on a batch ``x`` of shape ``(n, *shape)``."""
         raise TypeError(f"{type(self).__name__} does not define apply(params, x).")
 
-    def kernel(self, x1: jax.Array, x2: jax.Array | None = None) -> Kernel:
+    def kernel(self, x1: jax.Array | Graph, x2: jax.Array | Graph | None = None) -> Kernel:
         """Infinite-width NNGP and NTK, each of shape ``(n1, n2)``."""
         raise TypeError(f"{type(self).__name__} has no infinite-width kernel.")
 
@@ -176,8 +181,8 @@ class Module(Pair):
 
     def kernel(
         self,
-        x1: jax.Array,
-        x2: jax.Array | None = None,
+        x1: jax.Array | Graph,
+        x2: jax.Array | Graph | None = None,
         *,
         memory_limit: int | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -274,10 +279,10 @@ class Module(Pair):
         width = operator.index(width)
         return self._map_layers(lambda m, readout: m if readout else replace(m, width=width))
 
-    def with_parameterization(self, name: str) -> Self:
+    def with_parameterization(self, name: Parameterization) -> Self:
         """The same architecture in another parameterization (see :class:`ntk_lab.nn.Dense`).
 
-        ``ntk`` and ``standard`` apply to every layer with weights; ``mean_field`` to the readout
+        All apply to every layer with weights; but for ``mean_field``, which applies to the readout
         alone, over hidden layers in NTK parameterization, as in arXiv:1906.08034: scaling every
         layer by ``1/width`` would give a function that vanishes with depth.
         """
@@ -291,33 +296,19 @@ class Module(Pair):
 
         The NTK is of order ``width`` in standard parameterization and ``1/width`` under a
         mean-field readout; the rate must go as its inverse. With ``n`` the width of the last
-        hidden layer: 1 for ``ntk``, ``1/n`` for ``standard``, ``n`` for ``mean_field``.
+        hidden layer: 1 for ``ntk`` and ``mup``, ``1/n`` for ``standard``, ``n`` for
+        ``mean_field``, ``n^-c`` for ``ABC``.
         """
-        widths = [layer.width for layer, readout in self._weighted_layers() if not readout]
-        if not widths:
-            return 1.0
-        return {"ntk": 1.0, "standard": 1 / widths[-1], "mean_field": float(widths[-1])}[
-            self.common_parameterization()
-        ]
+        return learning_rate_scale(self._weighted_layers())
 
     def common_parameterization(self) -> str:
         """Name of the parameterization of the network as a whole.
 
         ``mean_field`` if its readout is and the rest is ``ntk``; otherwise that of all its
-        layers. Raises InputError for mixtures, whose training time has no common scale.
+        layers, ``abc`` if they are of :class:`ntk_lab.nn.ABC`. Raises InputError for mixtures,
+        whose training time has no common scale.
         """
-        layers = self._weighted_layers()
-        readouts = {layer.parameterization for layer, readout in layers if readout}
-        hidden = {layer.parameterization for layer, readout in layers if not readout}
-        if readouts == {"mean_field"} and hidden <= {"ntk"}:
-            return "mean_field"
-        if "mean_field" not in hidden and len(hidden | readouts) <= 1:
-            return (hidden | readouts or {"ntk"}).pop()
-        raise InputError(
-            f"hidden layers have parameterization {sorted(hidden)} and the readout "
-            f"{sorted(readouts)}, which have no common scale of training time (mean_field is for "
-            "readouts). Make them agree with net.with_parameterization(name)."
-        )
+        return common_parameterization(self._weighted_layers())
 
     def _weighted_layers(self) -> list[tuple[Any, bool]]:
         """Every layer with a width, and whether it belongs to the readout."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from ntk_lab.errors import InputError
 from ntk_lab.nn.module import Module, registered
+from ntk_lab.nn.parameterization import ABC, Standard
 
 
 def to_json(net: Module) -> str:
@@ -38,6 +39,8 @@ def _encode(value: Any) -> Any:
         return {"module": type(value).__name__} | {
             f.name: _encode(getattr(value, f.name)) for f in fields
         }
+    if isinstance(value, ABC | Standard):
+        return {"parameterization": type(value).__name__} | dataclasses.asdict(value)
     if isinstance(value, tuple):
         return [_encode(v) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
@@ -56,9 +59,19 @@ def _decode(value: Any) -> Any:
         return tuple(_decode(v) for v in value)
     if not isinstance(value, dict):
         return value
+    if "module" not in value:
+        return _decode_parameterization(value)
     cls = registered(value["module"])
     fields = {k: _decode(v) for k, v in value.items() if k != "module"}
     for several in ("layers", "branches"):
         if several in fields:
             return cls(*fields.pop(several), **fields)
     return cls(**fields)
+
+
+def _decode_parameterization(value: dict[str, Any]) -> ABC | Standard:
+    known = {"ABC": ABC, "Standard": Standard}
+    name = value.get("parameterization")
+    if name not in known:
+        raise InputError(f"JSON of an architecture has an entry that is not known: {value!r}.")
+    return known[name](**{k: _decode(v) for k, v in value.items() if k != "parameterization"})

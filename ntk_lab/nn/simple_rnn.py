@@ -15,7 +15,13 @@ from ntk_lab.kernel.recurrent import Step, recurrence
 from ntk_lab.nn.activation import Activation
 from ntk_lab.nn.erf import Erf
 from ntk_lab.nn.module import Module, Params, hyper, module, submodules
-from ntk_lab.nn.parameterization import PARAMETERIZATIONS, Scales, scales, unknown
+from ntk_lab.nn.parameterization import (
+    Parameterization,
+    Scales,
+    Standard,
+    check_parameterization,
+    scales,
+)
 
 
 @module
@@ -70,7 +76,7 @@ class SimpleRNN(Module):
     b_std: float | None = hyper(default=None)
     activation: Activation = submodules(default=Erf())
     outputs: str = "last"
-    parameterization: str = "ntk"
+    parameterization: Parameterization = "ntk"
 
     def __post_init__(self):
         if isinstance(self.width, bool) or not isinstance(self.width, int) or self.width < 1:
@@ -88,8 +94,9 @@ class SimpleRNN(Module):
                 )
         if self.outputs not in ("last", "all"):
             raise InputError(f"SimpleRNN got outputs={self.outputs!r}; choose 'last' or 'all'.")
-        if self.parameterization not in PARAMETERIZATIONS:
-            raise InputError(unknown(self.parameterization))
+        check_parameterization(self.parameterization)
+        if isinstance(self.parameterization, Standard):
+            raise InputError("SimpleRNN takes parameterization='standard', without factors s.")
 
     def has_width(self) -> bool:
         return True
@@ -103,9 +110,9 @@ class SimpleRNN(Module):
 
     def _scales(self, channels: int) -> tuple[Scales, Scales]:
         """Scales of the recurrent weights, and of the input weights with the bias."""
-        name = self.parameterization
-        recurrent = scales(name, self.width, self.w_std, None)
-        return recurrent, scales(name, channels, self.u_std, self.b_std)
+        name, width = self.parameterization, self.width
+        recurrent = scales(name, width, width, width, self.w_std, None)
+        return recurrent, scales(name, channels, width, width, self.u_std, self.b_std)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 2:

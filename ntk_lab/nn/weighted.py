@@ -12,7 +12,13 @@ from ntk_lab.kernel.covariance import Covariance
 from ntk_lab.kernel.native import Filter, Step
 from ntk_lab.kernel.positions import Window, shared_filter
 from ntk_lab.nn.module import Module, Params
-from ntk_lab.nn.parameterization import PARAMETERIZATIONS, Scales, scales, unknown
+from ntk_lab.nn.parameterization import (
+    Parameterization,
+    Scales,
+    check_parameterization,
+    outputs,
+    scales,
+)
 
 
 class Weighted(Module):
@@ -29,7 +35,7 @@ class Weighted(Module):
     width: int
     w_std: float
     b_std: float | None
-    parameterization: str
+    parameterization: Parameterization
 
     def _check_weights(self) -> None:
         name = type(self).__name__
@@ -42,8 +48,7 @@ class Weighted(Module):
             value = getattr(self, field)
             if isinstance(value, int | float) and not 0 <= value < float("inf"):
                 raise InputError(f"{name} got {field}={value}; it must be finite and not negative.")
-        if self.parameterization not in PARAMETERIZATIONS:
-            raise InputError(unknown(self.parameterization))
+        check_parameterization(self.parameterization)
 
     def has_width(self) -> bool:
         return True
@@ -59,20 +64,26 @@ class Weighted(Module):
         """Number of weights that add up to one output."""
         return channels
 
+    @property
+    def outputs(self) -> int:
+        """Number of channels of the output."""
+        return outputs(self.parameterization, self.width)
+
     def windows(self, sizes: tuple[int, ...]) -> list[Window]:
         """Filter windows over the spatial axes."""
         return [Window.single() for _ in sizes]
 
     def weight_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the weights for examples of that shape."""
-        return (shape[-1], self.width)
+        return (shape[-1], self.outputs)
 
     def bias_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the biases for examples of that shape."""
-        return (self.width,)
+        return (self.outputs,)
 
     def _scales(self, channels: int) -> Scales:
-        return scales(self.parameterization, self.fan_in(channels), self.w_std, self.b_std)
+        fans = self.fan_in(channels), self.fan_in(self.outputs)
+        return scales(self.parameterization, *fans, self.outputs, self.w_std, self.b_std)
 
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         self.output_shape(shape)
@@ -111,7 +122,7 @@ class Weighted(Module):
         s, fan_in = self._scales(state.channels), self.fan_in(state.channels)
         after, mean = self._filtered(state, s.signal(fan_in), s.constant())
         ntk = after.ntk + s.weight_tangent(fan_in) * mean + s.bias_tangent()
-        return after.mapped(lambda k: k, ntk).gaussian(self.width)
+        return after.mapped(lambda k: k, ntk).gaussian(self.outputs)
 
     def _filtered(self, state: Features, signal, constant) -> tuple[Features, jax.Array]:
         """Moments after the layer, the NTK being ``signal A(t)``; and ``A(q)``."""

@@ -35,7 +35,8 @@ def width_theory(parameterization: str) -> WidthTheory:
     and its motion in training is of order ``1/n`` for smooth activations (arXiv:1909.11304; the
     proven bound is ``n^(-1/2)``, arXiv:1902.06720; kinks of Relu make it slightly slower), so
     that the total falls as ``n^(-1/2)``. Under a ``mean_field`` readout features move by order
-    one at every width and there is no kernel limit (arXiv:2011.14522, arXiv:1906.08034).
+    one at every width and there is no kernel limit (arXiv:2011.14522, arXiv:1906.08034); ``mup``
+    is the same training at another learning rate.
 
     Examples
     --------
@@ -48,7 +49,10 @@ def width_theory(parameterization: str) -> WidthTheory:
     if parameterization in ("ntk", "standard"):
         exponents = {"discretization": 0.0, _FINITE_WIDTH: -0.5, _FEATURES: -1.0, "total": -0.5}
         return WidthTheory(True, exponents, "arXiv:1902.06720, arXiv:1909.11304")
-    if parameterization == "mean_field":
+    if parameterization in ("mean_field", "mup"):
         exponents = {"discretization": 0.0, _FINITE_WIDTH: -0.5, _FEATURES: 0.0, "total": 0.0}
         return WidthTheory(False, exponents, "arXiv:2011.14522, arXiv:1906.08034")
-    raise InputError(f"no theory of parameterization {parameterization!r} is known here.")
+    raise InputError(
+        f"no theory of parameterization {parameterization!r} is known here (what ntk.nn.ABC does "
+        "depends on its exponents in all layers: see arXiv:2011.14522, section 3)."
+    )

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ntk_lab.nn import Graph
 from tests.golden_nets import NotBuilt, build
 
 FOLDER = Path(__file__).parents[1] / "golden" / "public"
@@ -34,6 +36,12 @@ BUILT = {
     "fc_expnormalized_d2",
     "fc_relu_standard_param",
     "fc_resnet",
+    "fc_faninconcat",
+    "graph_aggregate_d1",
+    "conv1d_same_flatten",
+    "conv2d_same_gap",
+    "conv2d_valid_stride_avgpool",
+    "conv2d_circular_flatten",
     "fc_relu_identical_inputs",
     "fc_relu_antipodal",
     "fc_relu_tiny_1e-8",
@@ -85,7 +93,11 @@ def assert_match(case, arrays, pairs, kernel):
 
 
 def inputs(name, arrays):
-    return (jnp.asarray(arrays[f"{name}/{x}"], jnp.result_type(float)) for x in ("x1", "x2"))
+    stored = {key: jnp.asarray(arrays[f"{name}/{key}"], float) for key in ("x1", "x2")}
+    if f"{name}/pattern1" not in arrays:
+        return stored["x1"], stored["x2"]
+    patterns = (jnp.asarray(arrays[f"{name}/pattern{i}"], float) for i in (1, 2))
+    return tuple(Graph(x, p) for x, p in zip(stored.values(), patterns, strict=True))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -93,7 +105,8 @@ def test_kernels_of_one_batch_match(name, arrays):
     """Both blocks of the kernel of all inputs together: one compilation instead of two."""
     case, net = CASES[name]
     x1, x2 = inputs(name, arrays)
-    kernel, n = net.kernel(jnp.concatenate([x1, x2])), len(x1)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), x1, x2)
+    kernel, n = net.kernel(both), len(x1)
     assert_match(case, arrays, "11", {which: k[:n, :n] for which, k in kernel._asdict().items()})
     assert_match(case, arrays, "12", {which: k[:n, n:] for which, k in kernel._asdict().items()})
 

@@ -63,7 +63,7 @@ def test_ensembles_of_networks_have_the_kernels_as_means(activation, x):
     assert z_scores(theta, np.asarray(kernel.ntk), 2 / WIDTH).max() < 4.5
 
 
-@pytest.mark.parametrize("name", ["standard", "mean_field"])
+@pytest.mark.parametrize("name", ["standard", "mean_field", "mup"])
 def test_other_parameterizations_have_their_own_kernel_at_their_width(name, x):
     net = network(ntk.nn.Relu(), w_std=1.3, b_std=0.3).with_parameterization(name)
     theta = np.asarray(samples(net, x, SEEDS)[1], np.float64)
