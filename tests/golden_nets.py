@@ -43,8 +43,13 @@ def _fan(count, rest):
 
 def _dense(layer):
     return ntk.nn.Dense(
-        layer["width"], layer["W_std"], layer["b_std"], parameterization=layer["parameterization"]
+        layer["width"], layer["W_std"], layer["b_std"], parameterization=_parameterization(layer)
     )
+
+
+def _parameterization(layer):
+    name = layer["parameterization"]
+    return ntk.nn.Standard(tuple(layer["s"])) if name == "standard" and "s" in layer else name
 
 
 def _conv(layer):
@@ -55,7 +60,7 @@ def _conv(layer):
         padding=layer["padding"],
         w_std=layer["W_std"],
         b_std=layer["b_std"],
-        parameterization=layer["parameterization"],
+        parameterization=_parameterization(layer),
     )
 
 
@@ -99,10 +104,12 @@ def _dot_general(layer):
 
 
 def _index(layer):
-    batch, *spatial, channels = (tuple(triple) for triple in layer["idx"])
-    if any(v is not None for v in (*batch, *channels)):
-        raise NotBuilt(f"an index of examples or channels, {layer['idx']}")
-    return ntk.nn.Index(tuple(spatial))
+    batch, *rest = (tuple(triple) for triple in layer["idx"])
+    if batch != (None,) * 3:
+        raise NotBuilt(f"an index of examples, {layer['idx']}")
+    while rest and rest[-1] == (None,) * 3:
+        rest.pop()
+    return ntk.nn.Index(tuple(rest))
 
 
 def _resize(layer):

@@ -123,12 +123,13 @@ _NO_EDGES = (
 
 def _matrices(pattern: jax.Array, sizes: Sequence[int]) -> jax.Array:
     """Edges as one matrix for each example, ``(n, v, v)``."""
-    if pattern.shape[1:] != (*sizes, *sizes):
+    count = prod(sizes)
+    if pattern.shape[1:] not in ((*sizes, *sizes), (count, count)):
         raise InputError(
             f"the pattern has shape {pattern.shape}; for nodes along axes of sizes {sizes} it must "
             f"be (n, {', '.join(map(str, (*sizes, *sizes)))})."
         )
-    return pattern.reshape(len(pattern), prod(sizes), prod(sizes))
+    return pattern.reshape(len(pattern), count, count)
 
 
 def _aggregated(values: jax.Array, matrices: jax.Array, axes: Sequence[int]) -> jax.Array:
