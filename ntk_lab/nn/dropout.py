@@ -106,6 +106,10 @@ class Dropout(Module):
         if self.mode not in ("train", "test"):
             raise InputError(f"Dropout got mode={self.mode!r}; choose 'train' or 'test'.")
 
+    @property
+    def keeps_independence(self) -> bool:
+        return True
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         return ()
 

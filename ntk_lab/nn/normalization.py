@@ -45,6 +45,11 @@ class _Norm(Module):
         self._axes(len(shape) + 1)
         return shape
 
+    @property
+    def keeps_independence(self) -> bool:
+        # In the limit each example is divided by a number.
+        return True
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         self.output_shape(shape)
         dtype = jnp.result_type(float) if dtype is None else dtype

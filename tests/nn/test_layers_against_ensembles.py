@@ -34,6 +34,13 @@ NETS = {
     "conv local": (conv(nn.ConvLocal, strides=(1, 2)), (3, 4, 2)),
     "conv local circular": (conv(nn.ConvLocal, padding="CIRCULAR", dilation=(1, 2)), (3, 5, 2)),
     "sum": (dense(nn.Sum(nn.Relu(), hidden(nn.Erf()), hidden(nn.Relu()))), (3,)),
+    "sum with dropout and normalization": (
+        dense(
+            nn.Residual(nn.Sequential(hidden(nn.Erf()), nn.LayerNorm(), nn.Dropout(0.5, "test"))),
+            nn.Relu(),
+        ),
+        (3,),
+    ),
     "product": (dense(nn.Product(hidden(nn.Erf()), nn.Relu())), (3,)),
     "product of non-zero means": (
         nn.Sequential(
