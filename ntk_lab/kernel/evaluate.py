@@ -121,7 +121,10 @@ def plan_kernel(
     memory_limit: int | None = None,
 ) -> Plan:
     """Cost of ``net``'s kernel for inputs of these shapes; see ``ntk_lab.nn.Module.plan``."""
-    dtype = np.dtype(jnp.result_type(float) if dtype is None else dtype)
+    if net.takes_graphs:
+        raise InputError("kernels of graphs are computed in one piece, without a plan.")
+    usual = float if net.vocabulary_size is None else int
+    dtype = np.dtype(jnp.result_type(usual) if dtype is None else dtype)
     carry = _carry(net, jax.ShapeDtypeStruct(shape1, dtype))
     n2 = shape1[0] if shape2 is None else shape2[0]
     return _plan(net, shape1, n2, shape2 is None, dtype, carry, memory_limit)

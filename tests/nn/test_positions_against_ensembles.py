@@ -183,6 +183,11 @@ def test_tokens_are_one_hot_vectors():
             assert_close(ours.ntk, theirs.ntk)
 
 
+def test_kernels_of_tokens_have_a_plan():
+    net, tokens = NETS["tokens"]
+    assert net.plan(tokens.shape).shape == (3, 3)
+
+
 def test_resizing_is_that_of_jax():
     x = normal(4, 3, 2)
     for method in ("nearest", "linear", "cubic"):
@@ -232,6 +237,7 @@ def test_the_finite_half_of_pooling_and_normalization():
         (lambda: nn.Aggregate().kernel(normal(3, 2)), "none: pass"),
         (lambda: nn.Aggregate().kernel(nn.Graph(normal(3, 2), jnp.ones((3, 2, 2)))), "pattern"),
         (lambda: nn.Dense(2).kernel(graphs()), "ntk.nn.Aggregate"),
+        (lambda: nn.Aggregate().plan((3, 4, 2)), "without a plan"),
         (lambda: nn.Aggregate(0).output_shape((3, 2)), "axes"),
         (lambda: nn.Embedding(3, 4).kernel(jnp.array([[4]])), "vocabulary"),
         (lambda: nn.Embedding(3, 4).kernel(normal(3, 2)), "integer"),
