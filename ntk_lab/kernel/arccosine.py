@@ -6,6 +6,8 @@ covariances. Where an input is zero the angle is pi/2 and its derivative zero; a
 antipodal inputs, where ``theta`` has a kink, the derivative along the kink is zero.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,18 +41,37 @@ def _arcsine_excess(half: jax.Array) -> jax.Array:
     return total
 
 
-def _arcsine_polynomial(degree: int) -> list[float]:
+def _interpolant(function: Callable[[np.ndarray], np.ndarray], degree: int) -> list[float]:
     """Power-series coefficients in ``h`` of the Chebyshev interpolant on [0, 1/2]."""
     nodes = 0.25 + 0.25 * np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
-    # The Taylor series, whose ratio of terms is below 1/2 here, does not cancel at small nodes.
-    k = np.arange(60)
-    ratios = (2 * k + 1) ** 2 / ((2 * k + 2) * (2 * k + 3))
-    values = np.polynomial.polynomial.polyval(nodes, np.cumprod(ratios))
-    fit = np.polynomial.Chebyshev.fit(nodes, values, degree, domain=[0, 0.5])
+    fit = np.polynomial.Chebyshev.fit(nodes, function(nodes), degree, domain=[0, 0.5])
     return [float(c) for c in fit.convert(kind=np.polynomial.Polynomial).coef]
 
 
-ARCSINE = {32: _arcsine_polynomial(8), 64: _arcsine_polynomial(18)}
+def _excess(h: np.ndarray) -> np.ndarray:
+    # The Taylor series, whose ratio of terms is below 1/2 here, does not cancel at small nodes.
+    k = np.arange(60)
+    ratios = (2 * k + 1) ** 2 / ((2 * k + 2) * (2 * k + 3))
+    return np.polynomial.polynomial.polyval(h, np.cumprod(ratios))
+
+
+DEGREES = {32: 8, 64: 18}
+ARCSINE = {bits: _interpolant(_excess, degree) for bits, degree in DEGREES.items()}
+
+
+def half_angle_series(bits: int) -> tuple[list[float], list[float]]:
+    """Polynomials in ``h = sin^2(phi/2)``, of an acute angle, highest coefficients first.
+
+    With ``A`` and ``B`` the two, ``phi = pi sqrt(h) A(h)`` and ``sin(phi) - phi cos(phi) =
+    pi sqrt(h) h B(h)``, to within rounding in a floating-point type of that many bits.
+    """
+
+    def bent(h: np.ndarray) -> np.ndarray:
+        return 2 / np.pi * (2 - 1 / (1 + np.sqrt(1 - h)) - _excess(h) * (1 - 2 * h))
+
+    degree = DEGREES[bits]
+    angle = _interpolant(lambda h: 2 / np.pi * (1 + h * _excess(h)), degree)
+    return angle[::-1], _interpolant(bent, degree)[::-1]
 
 
 def _sine_minus_angle_cosine(k: Covariance) -> jax.Array:

@@ -14,7 +14,8 @@ from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.layout import Carry, Full, Need
-from ntk_lab.kernel.native import Step, available, average_kernels
+from ntk_lab.kernel.native import Filter, Step, available, average_kernels
+from ntk_lab.kernel.native_vectors import FEWEST, vector_kernels
 from ntk_lab.kernel.plan import Cost, Plan, count, make_plan
 from ntk_lab.kernel.positions import between_examples, with_exact_diagonal
 from ntk_lab.kernel.result import Kernel
@@ -45,6 +46,10 @@ class Propagates(Protocol):
 
     def native_steps(self, shape: tuple[int, ...]) -> tuple[list[Step], int, "Propagates"] | None:
         """The part that compiled loops can compute, and the rest."""
+        ...
+
+    def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
+        """The architecture over vectors as compiled loops can compute it."""
         ...
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -88,6 +93,9 @@ def evaluate(
 
 def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress | None) -> Kernel:
     """Kernel of data that are known: planned, in tiles, or by loops compiled for the CPU."""
+    kernel = _evaluate_vectors(net, x1, x2, memory_limit, progress)
+    if kernel is not None:
+        return kernel
     carry, n2 = _carry(net, x1), len(x1 if x2 is None else x2)
     # Planning takes longer than a small kernel of vectors, and does not know edges of graphs.
     small = x1.ndim == 2 and len(x1) * n2 <= _UNPLANNED and memory_limit is None
@@ -101,6 +109,20 @@ def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress
     if plan.tiles == 1:
         return _evaluate_static(net, x1, x2)
     return tiled(partial(_evaluate_tile, net, carry), plan, x1, x2, progress)
+
+
+def _evaluate_vectors(net, x1, x2, memory_limit: int | None, progress) -> Kernel | None:
+    """Kernel of vectors by compiled loops; None where they do not apply."""
+    n1, n2 = len(x1), len(x1 if x2 is None else x2)
+    if isinstance(x1, Graph) or net.vocabulary_size is not None or not available():
+        return None
+    steps = net.vector_steps(x1.shape[1:]) if n1 * n2 >= FEWEST else None
+    # Without an activation there are no angles: a product is the kernel.
+    if not steps or all(isinstance(step, Filter) for step in steps):
+        return None
+    make_plan(Cost(1.0, 1.0), None, (n1, n2), x2 is None, 1, x1.dtype.itemsize, memory_limit)
+    x1, x2 = (None if x is None else x.reshape(len(x), -1) for x in (x1, x2))
+    return vector_kernels(steps, x1, x2, progress)
 
 
 def _evaluate_native(steps: list[Step], channels: int, tail, x1, x2, own: bool, progress) -> Kernel:

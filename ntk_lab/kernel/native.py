@@ -42,6 +42,25 @@ class TwoSlopes:
 
 
 @dataclass(frozen=True)
+class Erf:
+    """Activation ``a erf(b x) + c``, of vectors only."""
+
+    a: float
+    b: float
+    c: float
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Begin of a branch beside a skip connection, of vectors only."""
+
+
+@dataclass(frozen=True)
+class Join:
+    """End of the branch: its output is added to what stood at the last :class:`Fork`."""
+
+
+@dataclass(frozen=True)
 class Mix:
     """Pooling: one matrix for each spatial axis."""
 
@@ -55,7 +74,7 @@ class Average:
     factor: float
 
 
-Step = Filter | TwoSlopes | Mix | Average
+Step = Filter | TwoSlopes | Erf | Fork | Join | Mix | Average
 
 
 def available() -> bool:

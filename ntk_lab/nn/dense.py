@@ -3,6 +3,7 @@
 import jax
 
 from ntk_lab.errors import InputError
+from ntk_lab.kernel.native import Step
 from ntk_lab.nn.module import Params, hyper, module
 from ntk_lab.nn.parameterization import Parameterization
 from ntk_lab.nn.weighted import Weighted
@@ -59,6 +60,9 @@ class Dense(Weighted):
         if not shape or shape[-1] < 1:
             raise InputError(f"Dense needs examples with a channel axis; one has shape {shape}.")
         return (*shape[:-1], self.outputs)
+
+    def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
+        return [self._filter((), shape[-1])] if len(shape) == 1 else None
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         channels = params["w"].shape[0]

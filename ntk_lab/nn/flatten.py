@@ -6,6 +6,7 @@ import jax
 
 from ntk_lab.kernel import Inputs, Need, State
 from ntk_lab.kernel.layout import Carry
+from ntk_lab.kernel.native import Step
 from ntk_lab.kernel.positions import flatten
 from ntk_lab.nn.module import Module, Params, module
 
@@ -29,6 +30,10 @@ class Flatten(Module):
 
     def need(self, after: Need) -> Need:
         return Need(Carry.DIAGONAL, after.variances)
+
+    def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
+        # Vectors come from data alone here: the caller has reshaped them.
+        return []
 
     def propagate(self, state: State) -> State:
         if isinstance(state, Inputs):

@@ -3,6 +3,7 @@
 import jax
 
 from ntk_lab.kernel import State
+from ntk_lab.kernel.native import Step
 from ntk_lab.nn.module import Module, Params, module
 
 
@@ -19,6 +20,9 @@ class Identity(Module):
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         return x
+
+    def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
+        return []
 
     def propagate(self, state: State) -> State:
         return state

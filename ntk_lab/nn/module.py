@@ -147,6 +147,13 @@ class Module(Pair):
         """The layer as such a step, if it is one."""
         return None
 
+    def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
+        """The layer as steps over vectors that compiled loops can take, if it is that.
+
+        See ``ntk_lab.kernel.native_vectors``; ``shape`` is that of one example.
+        """
+        return None
+
     def need(self, after: Need) -> Need:
         """What this layer must be given about positions if what follows it needs ``after``."""
         return after

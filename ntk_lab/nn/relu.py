@@ -29,6 +29,9 @@ class Relu(Activation):
     def native_step(self, shape: tuple[int, ...]) -> Step | None:
         return TwoSlopes(0.0, 1.0)
 
+    def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
+        return [TwoSlopes(0.0, 1.0)] if len(shape) == 1 else None
+
     def dual(self, cov: Covariance) -> tuple[Covariance, jax.Array]:
         product = Covariance(cov.var1 / 2, cov.var2 / 2, rectified_product(cov), rectified_gap(cov))
         return product, half_plane(cov)

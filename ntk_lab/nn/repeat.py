@@ -1,14 +1,17 @@
 """The same block many times, as one loop."""
 
 import operator
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Features, Need, State, moments
 from ntk_lab.kernel.layout import Full
+from ntk_lab.kernel.native import Step
 from ntk_lab.nn.graph import feed, nodes, with_nodes
 from ntk_lab.nn.module import Module, Params, module, submodules
 
@@ -96,6 +99,10 @@ class Repeat(Module):
 
         return jax.lax.scan(step, nodes(x), params, length=self.times)[0]
 
+    def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
+        body = self.body.vector_steps(shape) if len(shape) == 1 else None
+        return None if body is None else body * self.times
+
     def need(self, after: Need) -> Need:
         # What any of the copies needs all have to be given: the loop carries one kind of state.
         before = after | self.body.need(after)
@@ -104,38 +111,60 @@ class Repeat(Module):
         return before
 
     def propagate(self, state: State) -> State:
-        times = self.times
-        if not isinstance(state, Features) or not self._keeps(state):
-            state, times = moments(self.body.propagate(state)), times - 1
-        if times == 0:
-            return state
-        if not self._keeps(state):
+        after = propagate_copies([self.body] * self.times, state)
+        if after is None:
+            before = moments(self.body.propagate(state))
             raise InputError(
                 "the body of Repeat gives a state of another kind or shape than it is given, also "
                 "after its first copy, so it cannot be a loop: "
-                f"{_describe(state)} becomes {_describe(self._after(state))}. Write the copies "
-                "out in ntk.nn.Sequential instead."
+                f"{_describe(before)} becomes {_describe(_after(self.body, before))}. Write the "
+                "copies out in ntk.nn.Sequential instead."
             )
+        return after
 
-        def step(arrays: Any, _: None) -> tuple[Any, None]:
-            return _arrays(moments(self.body.propagate(_with_arrays(state, arrays)))), None
 
-        return _with_arrays(state, jax.lax.scan(step, _arrays(state), None, length=times)[0])
+def propagate_copies(copies: Sequence[Module], state: State) -> State | None:
+    """State after blocks that differ in numbers only, as one loop; None where that cannot be.
 
-    def _after(self, state: Features) -> Features:
-        """State after the body, of shapes without values."""
-        found = []
+    The state after a block must be like the one before it, but for the first block.
+    """
+    if not isinstance(state, Features) or not _keeps(copies[0], state):
+        state, copies = moments(copies[0].propagate(state)), copies[1:]
+    if not copies:
+        return state
+    if not _keeps(copies[0], state):
+        return None
+    leaves, treedef = zip(*((tuple(n), d) for n, d in map(jax.tree.flatten, copies)), strict=True)
+    if all(isinstance(n, int | float) for row in leaves for n in row) and len(set(leaves)) == 1:
+        # As Python's numbers, scales are combined in double precision before they are rounded.
+        numbers, body = None, lambda _: copies[0]
+    else:
+        columns = zip(*leaves, strict=True)
+        numbers = [jnp.stack([jnp.asarray(n, state.ntk.dtype) for n in c]) for c in columns]
+        body = treedef[0].unflatten
 
-        def record(arrays: Any) -> Any:
-            found.append(moments(self.body.propagate(_with_arrays(state, arrays))))
-            return _arrays(found[0])
+    def step(arrays: Any, numbers: Any) -> tuple[Any, None]:
+        return _arrays(moments(body(numbers).propagate(_with_arrays(state, arrays)))), None
 
-        shapes = jax.eval_shape(record, _arrays(state))
-        return _with_arrays(found[0], shapes)
+    arrays, _ = jax.lax.scan(step, _arrays(state), numbers, length=len(copies))
+    return _with_arrays(state, arrays)
 
-    def _keeps(self, state: Features) -> bool:
-        """Whether the state after the body is of the kind and shape of the one before it."""
-        return _describe(self._after(state)) == _describe(state)
+
+def _after(body: Module, state: Features) -> Features:
+    """State after the body, of shapes without values."""
+    found = []
+
+    def record(arrays: Any) -> Any:
+        found.append(moments(body.propagate(_with_arrays(state, arrays))))
+        return _arrays(found[0])
+
+    shapes = jax.eval_shape(record, _arrays(state))
+    return _with_arrays(found[0], shapes)
+
+
+def _keeps(body: Module, state: Features) -> bool:
+    """Whether the state after the body is of the kind and shape of the one before it."""
+    return _describe(_after(body, state)) == _describe(state)
 
 
 def _arrays(state: Features) -> Any:

@@ -5,6 +5,7 @@ import jax
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State, moments
 from ntk_lab.kernel.combine import sum_of_independent
+from ntk_lab.kernel.native import Fork, Join, Step
 from ntk_lab.nn.graph import feed, nodes
 from ntk_lab.nn.module import Module, Params, module, submodules
 
@@ -57,6 +58,10 @@ class Residual(Module):
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         return nodes(x) + feed(self.body, params, x)
+
+    def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
+        body = self.body.vector_steps(shape) if len(shape) == 1 else None
+        return None if body is None else [Fork(), *body, Join()]
 
     def need(self, after: Need) -> Need:
         return after | self.body.need(after)

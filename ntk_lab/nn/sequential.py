@@ -7,6 +7,11 @@ from ntk_lab.kernel import Need, State
 from ntk_lab.kernel.native import Average, Step
 from ntk_lab.nn.graph import feed, nodes, with_nodes
 from ntk_lab.nn.module import Module, Params, module, submodules
+from ntk_lab.nn.repeat import propagate_copies
+
+# Copies of a block from which on the kernel is a loop: shorter stacks compile fast, and compiled
+# loops use fewer cores.
+_LOOP_FROM = 8
 
 
 @module
@@ -98,16 +103,48 @@ class Sequential(Module):
             shape = layer.output_shape(shape)
         return None
 
+    def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
+        steps: list[Step] = []
+        for layer in self.layers:
+            taken = layer.vector_steps(shape)
+            if taken is None:
+                return None
+            steps += taken
+            shape = layer.output_shape(shape)
+        return steps
+
     def need(self, after: Need) -> Need:
         for layer in reversed(self.layers):
             after = layer.need(after)
         return after
 
     def propagate(self, state: State) -> State:
-        for layer in self.layers:
-            state = layer.propagate(state)
+        first = 0
+        while first < len(self.layers):
+            period, copies = _stack(self.layers[first:])
+            if copies >= _LOOP_FROM:
+                ends = range(first, first + copies * period, period)
+                blocks = [Sequential(*self.layers[i : i + period]) for i in ends]
+                after = propagate_copies(blocks, state)
+                if after is not None:
+                    state, first = after, first + copies * period
+                    continue
+            state, first = self.layers[first].propagate(state), first + 1
         return state
 
     def __repr__(self) -> str:
         lines = ",\n".join(repr(layer) for layer in self.layers).replace("\n", "\n  ")
         return f"Sequential(\n  {lines},\n)" if self.layers else "Sequential()"
+
+
+def _stack(layers: tuple[Module, ...]) -> tuple[int, int]:
+    """Size of the block that these layers begin with copies of, and the number of copies."""
+    kinds = [jax.tree.structure(layer) for layer in layers]
+    best = 1, 1
+    for period in range(1, len(kinds) // _LOOP_FROM + 1):
+        copies = 1
+        while kinds[copies * period : (copies + 1) * period] == kinds[:period]:
+            copies += 1
+        if copies * period > best[0] * best[1]:
+            best = period, copies
+    return best

@@ -32,6 +32,10 @@ class TwoSlopes(Activation):
     def native_step(self, shape: tuple[int, ...]) -> Step | None:
         return native.TwoSlopes(*self.slopes())
 
+    def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
+        a, b = self.slopes()
+        return [native.TwoSlopes(a, b)] if len(shape) == 1 and (a or b) else None
+
     def dual(self, cov: Covariance) -> tuple[Covariance, jax.Array]:
         a, b = self.slopes()
         bend, square = (a - b) ** 2, (a**2 + b**2) / 2

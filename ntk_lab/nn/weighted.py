@@ -113,7 +113,10 @@ class Weighted(Module):
         windows = tuple(self.windows(shape[:-1]))
         if any(w.spacing > 1 for w in windows) or not 1 <= len(windows) <= 2:
             return None
-        s, fan_in = self._scales(shape[-1]), self.fan_in(shape[-1])
+        return self._filter(windows, shape[-1])
+
+    def _filter(self, windows: tuple[Window, ...], channels: int) -> Filter:
+        s, fan_in = self._scales(channels), self.fan_in(channels)
         tangents = s.weight_tangent(fan_in), s.bias_tangent()
         return Filter(windows, s.signal(fan_in), s.constant(), *tangents)
 

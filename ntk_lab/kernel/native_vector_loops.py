@@ -1,0 +1,301 @@
+"""Loops over pairs of vectors, compiled for this machine's CPU by numba.
+
+For each pair a signed number ``e`` says how far the two are from colinear: with ``rho`` their
+correlation, ``e = (1 - rho) / 2`` where ``rho >= 0`` and ``e = -(1 + rho) / 2`` where it is
+negative, so that ``|e| <= 1/2`` is known to full relative precision at either end; and ``t`` is
+the NTK over the product of the two standard deviations. What belongs to one example alone comes in
+arrays of constants, in double precision until then; see ``native_vectors``.
+"""
+
+import numba
+import numpy as np
+
+AFFINE, PLAIN_AFFINE, TWO_SLOPES, RELU, ERF, FORK, JOIN = range(7)
+ROWS, COLUMNS = 16, 512
+# Instead of zero for opposite inputs: the sign says that the angle is obtuse.
+TINY = 1e-30
+# Where smooth functions of nearly equal inputs are found from differences.
+CLOSE = 1e-3
+_FAST = {"contract", "nsz", "arcp"}
+_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+_inlined = numba.njit(nogil=True, error_model="numpy", fastmath=_FAST, inline="always")
+
+
+@_compiled
+def tile(
+    rho, data1, data2, start, mirror, program, numbers, side1, side2, series, nngp, ntk, threshold
+):
+    """Kernels of one tile of pairs, written to ``nngp`` and ``ntk`` from ``start`` on.
+
+    Parameters
+    ----------
+    rho
+        Correlations of the inputs by a matrix product. ``data1``, ``data2`` are the inputs and
+        one over their lengths: where a product says too little of the angle (``threshold``), it
+        is found from the difference of the two.
+    start
+        Row and column of the first pair.
+    mirror
+        Whether to write the mirror image as well.
+    program, numbers
+        Operations and their constants, ``(ops,)`` and ``(ops, 2)``.
+    side1, side2
+        Constants of the examples of either side, ``(ops + 1, 5, n)``; the last are the standard
+        deviations of the result.
+    series
+        Coefficients of the two functions of the half angle, highest first.
+    """
+    i0, j0 = start
+    height, width = rho.shape
+    depth = 1
+    for k in range(len(program)):
+        depth += program[k] == FORK
+    one, two = rho.dtype.type(1), rho.dtype.type(2)
+    e, t = np.empty(COLUMNS, rho.dtype), np.empty(COLUMNS, rho.dtype)
+    stack_e, stack_t = np.empty((depth, COLUMNS), rho.dtype), np.empty((depth, COLUMNS), rho.dtype)
+    block, block_t = np.empty((ROWS, COLUMNS), rho.dtype), np.empty((ROWS, COLUMNS), rho.dtype)
+    for top in range(0, height, ROWS):
+        rows = min(ROWS, height - top)
+        for left in range(0, width, COLUMNS):
+            count = min(COLUMNS, width - left)
+            if mirror and j0 + left + count <= i0 + top:
+                continue
+            for r in range(rows):
+                i, j = i0 + top + r, j0 + left
+                _start(rho, data1, data2, top + r, left, i, j, count, e, t, threshold)
+                _run(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, series)
+                last, scale = len(program), side1[len(program), 0, i]
+                for c in range(np.uintp(count)):
+                    norm = scale * side2[last, 0, np.uintp(j) + c]
+                    block[r, c] = norm * ((one if e[c] >= 0 else -one) - two * e[c])
+                    block_t[r, c] = norm * t[c]
+            _write(block, block_t, i0 + top, j0 + left, rows, count, mirror, nngp, ntk)
+
+
+@_compiled
+def _start(rho, data1, data2, row, left, i, j, count, e, t, threshold):
+    doubtful = 0
+    half, one = rho.dtype.type(0.5), rho.dtype.type(1)
+    for c in range(np.uintp(count)):
+        value = rho[row, np.uintp(left) + c]
+        near = max(half * (one - abs(value)), rho.dtype.type(0))
+        e[c] = near if value >= 0 else -near
+        t[c] = 0
+        doubtful += near < threshold
+    if doubtful:
+        for c in range(count):
+            if abs(e[c]) < threshold:
+                e[c] = _from_difference(*data1, *data2, i, j + c, rho[row, left + c] >= 0)
+
+
+@_compiled
+def _from_difference(x1, inverse1, x2, inverse2, i, j, acute):
+    """The angle of two inputs from the difference, or sum, of their directions, in double."""
+    total, scale1, scale2 = 0.0, inverse1[i], inverse2[j] if acute else -inverse2[j]
+    for k in range(x1.shape[1]):
+        difference = scale1 * x1[i, k] - scale2 * x2[j, k]
+        total += difference * difference
+    return 0.25 * total if acute else -max(0.25 * total, TINY)
+
+
+@_compiled
+def _run(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, series):
+    level = 0
+    for k in range(len(program)):
+        op = program[k]
+        if op in (AFFINE, PLAIN_AFFINE):
+            _affine(e, t, i, j, count, op == PLAIN_AFFINE, side1[k], side2[k])
+        elif op == TWO_SLOPES:
+            _two_slopes(e, t, count, numbers[k, 0], series)
+        elif op == RELU:
+            _relu(e, t, count, series)
+        elif op == ERF:
+            _erf(e, t, i, j, count, numbers[k, 0], numbers[k, 1], side1[k], side2[k], series)
+        elif op == FORK:
+            for c in range(np.uintp(count)):
+                stack_e[level, c] = e[c]
+                stack_t[level, c] = t[c]
+            level += 1
+        else:
+            level -= 1
+            _join(e, t, stack_e[level], stack_t[level], i, j, count, side1[k], side2[k])
+
+
+@_inlined
+def _turn(sine, cosine, other_sine, other_cosine, opposite):
+    """Sine of the difference of two angles, exactly zero for equal ones; or of their sum."""
+    if opposite:
+        return sine * other_cosine + cosine * other_sine
+    return sine * (other_cosine - cosine) - cosine * (other_sine - sine)
+
+
+@_compiled
+def _affine(e, t, i, j, count, plain, own, other):
+    """A layer with weights: ``rho' = cos cos rho + sin sin``, angles being those of the examples.
+
+    ``plain``: the layer's own share of the NTK is its covariance, as in NTK parameterization.
+    """
+    cosine, sine_half, cosine_half, weight, bias = (
+        own[0, i],
+        own[1, i],
+        own[2, i],
+        own[3, i],
+        own[4, i],
+    )
+    half, one, two = e.dtype.type(0.5), e.dtype.type(1), e.dtype.type(2)
+    j, tiny = np.uintp(j), e.dtype.type(TINY)
+    for c in range(np.uintp(count)):
+        both = cosine * other[0, j + c]
+        old = e[c]
+        near = abs(old)
+        apart = _turn(sine_half, cosine_half, other[1, j + c], other[2, j + c], old < 0)
+        new = apart * apart + both * near
+        new = min(new, one)
+        result = new if old >= 0 else (one - new if new > half else -max(new, tiny))
+        if plain:
+            t[c] = both * t[c] + (one - two * result if result >= 0 else -one - two * result)
+        else:
+            rho = one - two * old if old >= 0 else -one - two * old
+            t[c] = both * t[c] + weight * other[3, j + c] * rho + bias * other[4, j + c]
+        e[c] = result
+
+
+@_compiled
+def _relu(e, t, count, series):
+    """Rectifier of acute angles, which all later ones are: ``1 - rho' = 1 - rho - L``."""
+    angle, bent = series
+    half, one = e.dtype.type(0.5), e.dtype.type(1)
+    for c in range(np.uintp(count)):
+        near = abs(e[c])
+        root = np.sqrt(near)
+        t[c] = t[c] * (one - root * _polynomial(near, angle))
+        e[c] = near - half * root * near * _polynomial(near, bent)
+
+
+@_compiled
+def _two_slopes(e, t, count, kappa, series):
+    """``a min(x, 0) + b max(x, 0)`` with ``kappa = (a - b)^2 / (a^2 + b^2)``.
+
+    With ``f`` the rectifier's correlation and ``theta`` the angle, ``rho' = kappa f + (1 - kappa)
+    rho``, and slopes give ``1 - kappa theta / pi``.
+    """
+    angle, bent = series
+    half, one, tiny = e.dtype.type(0.5), e.dtype.type(1), e.dtype.type(TINY)
+    share, rest = half * kappa, one - kappa
+    for c in range(np.uintp(count)):
+        old = e[c]
+        near = abs(old)
+        root = np.sqrt(near)
+        turn = root * _polynomial(near, angle)
+        lost = share * root * near * _polynomial(near, bent)
+        # (1 - rho') / 2 and (1 + rho') / 2 for obtuse angles, neither by a difference of the other.
+        minus, plus = (one - share) - lost - rest * near, share + lost + rest * near
+        obtuse = minus if minus <= half else -max(plus, tiny)
+        e[c] = near - lost if old >= 0 else obtuse
+        t[c] = t[c] * (one - kappa * turn if old >= 0 else rest + kappa * turn)
+
+
+@_compiled
+def _erf(e, t, i, j, count, square, shift, own, other, series):
+    """``a erf(b x) + c``: the arcsine of ``sin sin rho``, angles being those of the examples."""
+    angle = series[0]
+    sine, square_cosine, inverse, slope = own[0, i], own[1, i], own[2, i], own[3, i]
+    zero, half, one, two = e.dtype.type(0), e.dtype.type(0.5), e.dtype.type(1), e.dtype.type(2)
+    tiny, close = e.dtype.type(TINY), 0
+    j = np.uintp(j)
+    for c in range(np.uintp(count)):
+        old = e[c]
+        near = abs(old)
+        sines = sine * other[0, j + c]
+        # (1 - sin sin) / 2 without cancellation, then (1 - |sin sin rho|) / 2.
+        cosines = square_cosine + other[1, j + c] * (one - square_cosine)
+        complement = half * cosines / (one + sines) + sines * near
+        size = sines * (one - two * near)
+        small = complement > half * half
+        series_of = _polynomial(size * size if small else complement, angle)
+        arcsine = size * series_of if small else one - two * np.sqrt(complement) * series_of
+        signed = square * (arcsine if old >= 0 else -arcsine) + shift
+        rho = signed * inverse * other[2, j + c]
+        acute, obtuse = half * max(one - rho, zero), half * max(one + rho, tiny)
+        new = acute if rho >= 0 else -obtuse
+        steep = two * np.sqrt(max(complement * (one - complement), tiny))
+        t[c] = t[c] * slope * other[3, j + c] / steep
+        keep = (near < CLOSE) & ((old >= 0) | (shift == zero))
+        close += keep
+        e[c] = old if keep else new
+    if close:
+        for c in range(np.uintp(count)):
+            if abs(e[c]) < CLOSE and (e[c] >= 0 or shift == 0):
+                e[c] = _erf_of_close(e[c], square, own, other, i, j + c)
+
+
+@_compiled
+def _erf_of_close(e, square, own, other, i, j):
+    """The new ``e`` of inputs that are nearly equal or opposite, from differences of arcsines."""
+    near, r1, r2 = abs(float(e)), float(own[0, i]), float(other[0, j])
+    z1, z2 = 0.5 * own[1, i], 0.5 * other[1, j]
+    above1, above2 = 0.5 * r1 * (r1 - r2) + r1 * r2 * near, 0.5 * r2 * (r2 - r1) + r1 * r2 * near
+    z = max(z1 + above1, 0.0)
+    # Half the mean square difference of the two outputs; then that of outputs of unit variance.
+    distance = square * (2 / np.pi) * (_turned(z, z1, above1) + _turned(z, z2, above2))
+    scale1, scale2 = float(own[2, i]), float(other[2, j])
+    if scale1 > 0 and scale2 > 0:
+        distance -= 0.5 * (1 / scale1 - 1 / scale2) ** 2
+    new = max(0.5 * distance * scale1 * scale2, 0.0)
+    return new if e >= 0 else -max(new, TINY)
+
+
+@_compiled
+def _turned(z, z1, above):
+    """``asin(sqrt(z)) - asin(sqrt(z1))`` for ``z = z1 + above``."""
+    below = np.sqrt(z * (1 - z1)) + np.sqrt(z1 * (1 - z))
+    return np.arcsin(min(max(above / below, -1.0), 1.0)) if below > 0 else 0.0
+
+
+@_compiled
+def _join(e, t, skip, skip_t, i, j, count, own, other):
+    """Sum of two independent processes: ``rho' = cos cos rho + sin sin rho_b``."""
+    cosine, sine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i], own[3, i]
+    half, one, tiny = e.dtype.type(0.5), e.dtype.type(1), e.dtype.type(TINY)
+    j = np.uintp(j)
+    for c in range(np.uintp(count)):
+        first, second = cosine * other[0, j + c], sine * other[1, j + c]
+        a, b = skip[c], e[c]
+        opposite = (a < 0) & (b < 0)
+        apart = _turn(sine_half, cosine_half, other[2, j + c], other[3, j + c], False)
+        if opposite:
+            a, b = -a, -b
+        else:
+            a, b = (a if a >= 0 else one + a), (b if b >= 0 else one + b)
+        new = apart * apart + first * a + second * b
+        folded = new - one if new > half else new
+        e[c] = folded if not opposite else (one - new if new > half else -max(new, tiny))
+        t[c] = first * skip_t[c] + second * t[c]
+
+
+@_inlined
+def _polynomial(x, series):
+    """Polynomial with the coefficients of ``series``, the highest first: 9 or 19 of them."""
+    total = series[0]
+    total = (total * x + series[1]) * x + series[2]
+    total = (total * x + series[3]) * x + series[4]
+    total = (total * x + series[5]) * x + series[6]
+    total = (total * x + series[7]) * x + series[8]
+    if len(series) > 9:
+        for k in numba.literal_unroll((9, 11, 13, 15, 17)):
+            total = (total * x + series[k]) * x + series[k + 1]
+    return total
+
+
+@_compiled
+def _write(block, block_t, i, j, rows, count, mirror, nngp, ntk):
+    for r in range(rows):
+        for c in range(np.uintp(count)):
+            nngp[i + r, np.uintp(j) + c] = block[r, c]
+            ntk[i + r, np.uintp(j) + c] = block_t[r, c]
+    if mirror:
+        # Whole cache lines: one column of the block is one row of the mirror image.
+        for c in range(count):
+            for r in range(np.uintp(rows)):
+                nngp[j + c, np.uintp(i) + r] = block[r, c]
+                ntk[j + c, np.uintp(i) + r] = block_t[r, c]
