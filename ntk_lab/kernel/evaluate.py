@@ -14,6 +14,7 @@ from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.layout import Carry, Full, Need
+from ntk_lab.kernel.masked import Masked, check_masked
 from ntk_lab.kernel.native import Step, available, average_kernels
 from ntk_lab.kernel.plan import Cost, Plan, count, make_plan
 from ntk_lab.kernel.positions import between_examples, with_exact_diagonal
@@ -51,6 +52,10 @@ class Propagates(Protocol):
         """Shape of the output for one example."""
         ...
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        """Factors of the outputs where the mask says which inputs are present."""
+        ...
+
     @property
     def vocabulary_size(self) -> int | None:
         """Number of tokens if inputs are integer tokens."""
@@ -64,13 +69,16 @@ class Propagates(Protocol):
 
 def evaluate(
     net: Propagates,
-    x1: jax.Array | Graph,
-    x2: jax.Array | Graph | None = None,
+    x1: jax.Array | Graph | Masked,
+    x2: jax.Array | Graph | Masked | None = None,
     memory_limit: int | None = None,
     progress: Progress | None = None,
 ) -> Kernel:
     """Infinite-width kernels of ``net``; see ``ntk_lab.nn.Module.kernel``."""
-    x1, x2 = check_inputs(x1, x2, net.vocabulary_size, net.takes_graphs)
+    if isinstance(x1, Masked) or isinstance(x2, Masked):
+        x1, x2 = _check_masked(net, x1, x2)
+    else:
+        x1, x2 = check_inputs(x1, x2, net.vocabulary_size, net.takes_graphs)
     leaves, treedef = jax.tree.flatten(net)
     static = all(isinstance(leaf, int | float) for leaf in leaves)
     if static and is_concrete((x1, x2)):
@@ -94,7 +102,9 @@ def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress
     if isinstance(x1, Graph) or (small and net.vocabulary_size is None):
         return _evaluate_static(net, x1, x2)
     plan = _plan(net, x1.shape, n2, x2 is None, x1.dtype, carry, memory_limit)
-    native = net.native_steps(x1.shape[1:]) if carry != Carry.DIAGONAL and available() else None
+    # Compiled loops know no masks.
+    loops = carry != Carry.DIAGONAL and not isinstance(x1, Masked) and available()
+    native = net.native_steps(x1.shape[1:]) if loops else None
     if native is not None:
         steps, channels, tail = native
         return _evaluate_native(steps, channels, tail, x1, x2, carry == Carry.OWN, progress)
@@ -158,7 +168,8 @@ def _cost(net, shape: tuple[int, ...], dtype: np.dtype, carry: Carry) -> Cost:
 def _carry(net: Propagates, x: Any) -> Carry:
     """What the architecture needs of the covariance between positions of its input."""
     spatial = len(net.output_shape(x.shape[1:])) > 1
-    return net.need(Need(Carry.FULL if spatial else Carry.DIAGONAL, variances=False)).carry
+    carry = Carry.FULL if spatial else Carry.DIAGONAL
+    return net.need(Need(carry, variances=False, ragged=isinstance(x, Masked))).carry
 
 
 def check_inputs(
@@ -202,6 +213,21 @@ def _check_graphs(x1: Any, x2: Any, expected: bool) -> tuple[Graph, Graph | None
             raise InputError(f"there are {len(x)} graphs, but patterns of {len(pattern)}.")
         checked.append(Graph(x, pattern.astype(x.dtype)))
     return checked[0], None if x2 is None else checked[1]
+
+
+def _check_masked(net: Propagates, x1: Any, x2: Any) -> tuple[Masked, Masked | None]:
+    """Both batches with masks and with zeros at absent positions."""
+    batches = [
+        None if x is None else check_masked(x, net.vocabulary_size is not None) for x in (x1, x2)
+    ]
+    values = check_inputs(*(b and b.zeroed() for b in batches), net.vocabulary_size)
+    checked = [b and Masked(x, b.mask) for b, x in zip(batches, values, strict=True)]
+    for batch in checked:
+        if batch is not None and is_concrete(batch.mask):
+            # Data may be known while a function that closes over them is being traced.
+            with jax.ensure_compile_time_eval():
+                net.presence(batch.mask)
+    return checked[0], checked[1]
 
 
 def _check_array(name: str, x: Any) -> jax.Array:
@@ -262,7 +288,7 @@ def _evaluate(net: Propagates, x1: jax.Array, x2: jax.Array | None) -> Kernel:
         return _tile(net, Inputs.of(x1, x1, overlap=n, carry=carry))
     edges = [int(e) for e in np.linspace(0, n, _PANELS + 1).round()]
     panels = [
-        _tile(net, Inputs(x1[start:stop], x1[start:], overlap=stop - start))
+        _tile(net, Inputs.of(x1[start:stop], x1[start:], overlap=stop - start))
         for start, stop in pairwise(edges)
     ]
     return Kernel(*(_mirror(matrices, edges) for matrices in zip(*panels, strict=True)))

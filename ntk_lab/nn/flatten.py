@@ -1,8 +1,10 @@
 """All axes of one example into one."""
 
 import math
+from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 
 from ntk_lab.kernel import Inputs, Need, State
 from ntk_lab.kernel.layout import Carry
@@ -21,6 +23,9 @@ class Flatten(Module):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (math.prod(shape),)
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return jnp.ones(len(mask), bool)
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         return ()
 
@@ -28,7 +33,7 @@ class Flatten(Module):
         return x.reshape(x.shape[0], -1)
 
     def need(self, after: Need) -> Need:
-        return Need(Carry.DIAGONAL, after.variances)
+        return replace(after, carry=Carry.DIAGONAL)
 
     def propagate(self, state: State) -> State:
         if isinstance(state, Inputs):
