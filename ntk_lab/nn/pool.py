@@ -167,8 +167,9 @@ class GlobalAvgPool(_GlobalPool):
     def presence(self, mask: jax.Array) -> jax.Array:
         axes, size = tuple(range(1, mask.ndim)), math.prod(mask.shape[1:])
         count = jnp.sum(mask, axis=axes)
-        if is_concrete(mask) and not count.all():
-            empty = np.flatnonzero(np.asarray(count) == 0)
+        # Masks may be known while a function that closes over them is being traced.
+        if is_concrete(mask) and not np.asarray(mask).any(axis=axes).all():
+            empty = np.flatnonzero(~np.asarray(mask).any(axis=axes))
             raise InputError(
                 f"GlobalAvgPool has no present position to average over in {len(empty)} of "
                 f"{len(mask)} examples, the first of them number {empty[0]}. Leave these examples "
