@@ -36,17 +36,24 @@ class Moments:
         """``factor`` times each."""
         return Moments(factor * self.cov, factor * self.ntk, factor * self.own)
 
-    def without_absent(self, present: jax.Array, layout: Full) -> "Moments":
-        """Zero where either position is absent; ``present`` is ``(examples, 1, s)``."""
+    def without_absent(self, present: jax.Array | None, layout: Full) -> "Moments":
+        """Zero where either position is absent, so that elementwise weights vanish there.
+
+        ``present`` is ``(examples, 1, s)``, or None: all are.
+        """
+        if present is None:
+            return self
         pairs, columns = layout.pairs, jnp.swapaxes(present, 1, 2)
         between = columns[pairs.first] & present[pairs.second]
         cov, ntk = (jnp.where(between, v, 0) for v in (self.cov, self.ntk))
         return Moments(cov, ntk, jnp.where(columns & present, self.own, 0))
 
 
-def of_examples(masks: tuple[jax.Array, jax.Array], layout: Full) -> jax.Array:
+def present_positions(state: Features, layout: Full) -> jax.Array | None:
     """Masks of all distinct examples over flattened positions, ``(examples, 1, s)``."""
-    both = masks[0] if layout.pairs.symmetric else jnp.concatenate(masks)
+    if state.masks is None:
+        return None
+    both = state.masks[0] if layout.pairs.symmetric else jnp.concatenate(state.masks)
     return both.reshape(len(both), 1, -1)
 
 

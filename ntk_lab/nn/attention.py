@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from ntk_lab.kernel.attention import (
     fixed_weights,
     linear_attention,
     matrices,
-    of_examples,
+    present_positions,
     readout,
 )
 from ntk_lab.kernel.attention_sampling import Mechanism, random_weights
@@ -218,7 +219,7 @@ class GlobalSelfAttention(Module):
         }
 
     def apply(self, params: Params, x: Any) -> jax.Array:
-        sizes, keys, present = x.shape[1:-1], params["key"].shape[2], mask_of(x)
+        sizes, keys, present = x.shape[1:-1], params["key"].shape[2], mask_of(x, 1, 1, -1)
         x = nodes(x).reshape(len(x), -1, x.shape[-1])
         scores = self._embedded(params, x, sizes)
         values = scores if self.val_pos_emb else x
@@ -232,7 +233,6 @@ class GlobalSelfAttention(Module):
         query = params["query"] if self.scaling == "sqrt" else params["key"]
         q = jnp.einsum("nsc,hcd->nhsd", scores, query)
         norm = scores.shape[-1] * (keys if self.scaling == "linear" else keys**0.5)
-        present = None if present is None else present.reshape(len(x), 1, 1, -1)
         z = self._weights(self._query_key / norm * (q @ jnp.swapaxes(k, 2, 3)), present)
         v = jnp.einsum("nsc,hcd->nhsd", values, params["value"])
         y = jnp.einsum("nhsd,hdo->nso", z @ v, params["out"])
@@ -267,34 +267,26 @@ class GlobalSelfAttention(Module):
     def _weights(self, logits: jax.Array, present: jax.Array | None) -> jax.Array:
         return attention_weights(self.mechanism, self.causal, logits, present)
 
-    def _slopes(self, logits: jax.Array) -> jax.Array:
-        return attention_slopes(self.mechanism, self.causal, logits)
-
     def need(self, after: Need) -> Need:
         return replace(after, carry=Carry.OWN, variances=True)
 
     def propagate(self, state: State) -> State:
         state = moments(state)
         plain, layout = matrices(state)
-        present = None if state.masks is None else of_examples(state.masks, layout)
+        present = present_positions(state, layout)
         scores = self._embedded_moments(plain, state.channels, layout.shape)
-        if present is not None:
-            # Embeddings of absent positions: elementwise mechanisms then give them no weight.
-            scores = scores.without_absent(present, layout)
+        scores = scores.without_absent(present, layout)
         values = scores if self.val_pos_emb else plain
         if self.scaling == "linear":
             heads = fixed_weights(scores, values, layout, self._query_key, self._weights, present)
         elif self.mechanism == "identity":
             heads = linear_attention(scores, values, self._query_key, self.causal)
         else:
-            mechanism = Mechanism(
-                self._weights, None if self.mechanism == "softmax" else self._slopes
-            )
+            slopes = partial(attention_slopes, self.mechanism, self.causal)
+            mechanism = Mechanism(self._weights, None if self.mechanism == "softmax" else slopes)
             seed = jax.lax.stop_gradient(jnp.asarray(self.seed)).astype(jnp.int32)
-            draws = self.samples, jax.random.key(seed)
-            heads = random_weights(
-                scores, values, layout, self._query_key, mechanism, present, *draws
-            )
+            draws = present, self.samples, jax.random.key(seed)
+            heads = random_weights(scores, values, layout, self._query_key, mechanism, *draws)
         constant = None if self.b_std is None else self.b_std**2
         return readout(state, heads.scale(self._output_value**2), self.width, constant)
 

@@ -62,6 +62,6 @@ def passed_on(layer: "Module", x: Any, y: jax.Array) -> Any:
     return replace(x, nodes=y) if isinstance(x, Graph) else y
 
 
-def mask_of(x: Any) -> jax.Array | None:
-    """Which positions of a batch are present; None if all are."""
-    return x.mask if isinstance(x, Masked) else None
+def mask_of(x: Any, *shape: int) -> jax.Array | None:
+    """Which positions of a batch are present, ``(n, *shape)``; None if all are."""
+    return x.mask.reshape(len(x), *shape) if isinstance(x, Masked) else None

@@ -156,9 +156,9 @@ class SimpleRNN(Module):
             return h, h
 
         start = jnp.zeros_like(driven[:, 0])
-        mask = mask_of(x)
-        present = None if mask is None else jnp.moveaxis(mask, 1, 0)[..., None]
-        last, states = jax.lax.scan(step, start, (jnp.moveaxis(driven, 1, 0), present))
+        mask = mask_of(x, -1, 1)
+        steps = jax.tree.map(lambda v: jnp.moveaxis(v, 1, 0), (driven, mask))
+        last, states = jax.lax.scan(step, start, steps)
         return last if self.outputs == "last" else jnp.moveaxis(states, 0, 1)
 
     def need(self, after: Need) -> Need:
