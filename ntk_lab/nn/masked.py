@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from ntk_lab.errors import InputError
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.masked import Masked as Masked
 from ntk_lab.kernel.masked import check_masked, keep
@@ -52,6 +53,15 @@ def _leave_out(state: State, factors: tuple[jax.Array, ...]) -> State:
     if isinstance(state, Inputs):
         return replace(state, x1=keep(state.x1, first), x2=keep(state.x2, second), masks=masks)
     return replace(weigh(state, (first, second)), masks=masks)
+
+
+def refusal(name: str) -> InputError:
+    """The error of a layer of that name for inputs with absent positions."""
+    return InputError(
+        f"{name} does not say what becomes of absent positions of an ntk.nn.Masked input. Put it "
+        "where there are no positions, as after ntk.nn.GlobalAvgPool(), or fill in the values and "
+        "pass an array. (In a layer of your own, define presence(self, mask).)"
+    )
 
 
 def passed_on(layer: "Module", x: Any, y: jax.Array) -> Any:

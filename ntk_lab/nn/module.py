@@ -37,7 +37,7 @@ from ntk_lab.errors import InputError
 from ntk_lab.kernel import Kernel, Need, Plan, State, evaluate, plan_kernel
 from ntk_lab.kernel.native import Step
 from ntk_lab.nn.graph import Graph
-from ntk_lab.nn.masked import Masked, accept_masks
+from ntk_lab.nn.masked import Masked, accept_masks, refusal
 from ntk_lab.nn.parameterization import (
     Parameterization,
     common_parameterization,
@@ -190,12 +190,7 @@ class Module(Pair):
         A layer that acts on each position by itself returns ``mask``. Raises InputError for
         layers that cannot have masks.
         """
-        raise InputError(
-            f"{type(self).__name__} does not say what becomes of absent positions of an "
-            "ntk.nn.Masked input. Put it where there are no positions, as after "
-            "ntk.nn.GlobalAvgPool(), or fill in the values and pass an array. (In a layer of your "
-            "own, define presence(self, mask).)"
-        )
+        raise refusal(type(self).__name__)
 
     @property
     def takes_masks(self) -> bool:

@@ -89,15 +89,16 @@ def test_padded_sequences_are_the_shorter_ones(name):
     net, batch = SEQUENCE_NETS[name], inputs_of(name)
     kernel = net.kernel(batch)
     params = net.init(jax.random.key(1), batch.shape[1:])
-    y = net.apply(params, batch)
+    apply = jax.jit(net.apply)
+    y = apply(params, batch)
     short = batch.x[:1, : LENGTHS[0]]
     alone = net.kernel(short)
     assert_close(kernel.nngp[:1, :1], alone.nngp, factor=10)
     assert_close(kernel.ntk[:1, :1], alone.ntk, factor=10)
-    assert_close(y[:1], net.apply(params, short), factor=10)
+    assert_close(y[:1], apply(params, short), factor=10)
 
 
-@pytest.mark.parametrize("name", ["transformer", "recurrent", "tokens"])
+@pytest.mark.parametrize("name", ["transformer", "recurrent"])
 def test_both_batches_have_masks_of_their_own(name):
     net, batch = SEQUENCE_NETS[name], inputs_of(name)
     whole, block = net.kernel(batch), net.kernel(batch[:1], batch[1:])
@@ -107,7 +108,7 @@ def test_both_batches_have_masks_of_their_own(name):
     assert_close(net.kernel(batch[:1], batch.x[1:2]).ntk, whole.ntk[:1, 1:2], factor=10)
 
 
-@pytest.mark.parametrize("name", ["convolution", "causal attention", "stacked recurrent"])
+@pytest.mark.parametrize("name", ["causal attention", "stacked recurrent"])
 def test_full_masks_change_nothing(name):
     net, x = SEQUENCE_NETS[name], normal(3, 5, 2)
     whole = nn.Masked(x, jnp.ones((3, 5), bool))
@@ -185,15 +186,6 @@ ENSEMBLES = {
         images_net(nn.Conv(WIDTH, (2, 2), padding="VALID"), nn.Relu(), nn.Flatten(), nn.Dense(1)),
         images,
     ),
-    "transposed": (
-        images_net(
-            nn.ConvTranspose(WIDTH, (2, 2), (2, 1), b_std=0.3),
-            nn.Erf(),
-            nn.GlobalAvgPool(),
-            nn.Dense(1),
-        ),
-        images,
-    ),
     "recurrent with gaps": (
         nn.Sequential(nn.Dense(WIDTH, b_std=0.3), rnn(width=WIDTH), nn.Dense(1)),
         gaps,
@@ -228,7 +220,6 @@ ENSEMBLES = {
         ),
         gaps,
     ),
-    "tokens": (pooled(nn.Embedding(WIDTH, 4), nn.Conv(WIDTH, (2,), b_std=0.3), nn.Relu()), tokens),
 }
 
 
@@ -321,10 +312,9 @@ def test_masked_inputs_go_through_transformations():
     assert all(np.isfinite(leaf) for leaf in jax.tree.leaves(by_scale))
 
 
-@pytest.mark.parametrize("name", ["transformer", "recurrent", "strides and pooling"])
+@pytest.mark.parametrize("name", ["transformer", "recurrent"])
 def test_gradients_are_finite_where_inputs_are_absent_equal_or_zero(name):
-    net = SEQUENCE_NETS[name] if name in SEQUENCE_NETS else ENSEMBLES[name][0]
-    batch = sequences() if name in SEQUENCE_NETS else images()
+    net, batch = SEQUENCE_NETS[name], sequences()
     x = batch.zeroed()
     x = x.at[1].set(x[0]).at[2].set(0)
     gradient = jax.grad(lambda x: net.kernel(nn.Masked(x, batch.mask)).ntk.sum())(x)
