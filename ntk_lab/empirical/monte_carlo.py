@@ -119,8 +119,7 @@ def monte_carlo_kernel(
     """
     init, apply, x1, x2 = _arguments(init, apply, x1, x2)
     _check(accuracy, max_samples, chunk)
-    x1 = jnp.asarray(x1)
-    x2 = x1 if x2 is None else jnp.asarray(x2)
+    x2 = x1 if x2 is None else x2
     memory = free_memory() / 4 if memory is None else memory
     sums = _Sums((len(x1), len(x2)), resume)
     sample = partial(_sample, init, apply, memory, x1.shape[1:], x2 is x1)
@@ -222,6 +221,8 @@ def _arguments(init: Any, apply: Any, x1: Any, x2: Any) -> tuple[Any, Any, Any, 
             f"x1 has examples of shape {np.shape(x1)[1:]} and x2 of {np.shape(x2)[1:]}; they must "
             "be equal."
         )
+    # Batches with edges or masks are not arrays, but have a shape too.
+    x1, x2 = (x if x is None or hasattr(x, "shape") else jnp.asarray(x) for x in (x1, x2))
     return init, apply, x1, x2
 
 

@@ -1,7 +1,7 @@
 """Kernel states, duals of activations, and the evaluation of infinite-width kernels."""
 
+from ntk_lab.kernel.check import check_inputs as check_inputs
 from ntk_lab.kernel.covariance import Covariance as Covariance
-from ntk_lab.kernel.evaluate import check_inputs as check_inputs
 from ntk_lab.kernel.evaluate import evaluate as evaluate
 from ntk_lab.kernel.evaluate import plan_kernel as plan_kernel
 from ntk_lab.kernel.layout import Need as Need

@@ -16,7 +16,8 @@ from ntk_lab.kernel.layout import Full
 from ntk_lab.kernel.positions import mixed
 from ntk_lab.kernel.state import Features, Gaussian
 
-Weights = Callable[[jax.Array], jax.Array]
+# From logits ``(k, s, s)`` and which positions are present, ``(k, 1, s)`` or None for all.
+Weights = Callable[[jax.Array, jax.Array | None], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,26 @@ class Moments:
     def scale(self, factor) -> "Moments":
         """``factor`` times each."""
         return Moments(factor * self.cov, factor * self.ntk, factor * self.own)
+
+    def without_absent(self, present: jax.Array | None, layout: Full) -> "Moments":
+        """Zero where either position is absent, so that elementwise weights vanish there.
+
+        ``present`` is ``(examples, 1, s)``, or None: all are.
+        """
+        if present is None:
+            return self
+        pairs, columns = layout.pairs, jnp.swapaxes(present, 1, 2)
+        between = columns[pairs.first] & present[pairs.second]
+        cov, ntk = (jnp.where(between, v, 0) for v in (self.cov, self.ntk))
+        return Moments(cov, ntk, jnp.where(columns & present, self.own, 0))
+
+
+def present_positions(state: Features, layout: Full) -> jax.Array | None:
+    """Masks of all distinct examples over flattened positions, ``(examples, 1, s)``."""
+    if state.masks is None:
+        return None
+    both = state.masks[0] if layout.pairs.symmetric else jnp.concatenate(state.masks)
+    return both.reshape(len(both), 1, -1)
 
 
 def matrices(state: Features) -> tuple[Moments, Full]:
@@ -68,13 +89,18 @@ def readout(state: Features, heads: Moments, channels: int, constant) -> Gaussia
 
 
 def fixed_weights(
-    scores: Moments, values: Moments, layout: Full, query_key, weights: Weights
+    scores: Moments,
+    values: Moments,
+    layout: Full,
+    query_key,
+    weights: Weights,
+    present: jax.Array | None,
 ) -> Moments:
     """Heads whose attention is a number in the limit: scaling ``1/d``, keys tied to queries.
 
     ``G = weights(query_key qi(x, x))``, ``q' = G1 qv G2^T``, ``t' = G1 tv G2^T + 2 q'``.
     """
-    attention = weights(query_key * scores.own)
+    attention = weights(query_key * scores.own, present)
     first, second = (attention[i] for i in (layout.pairs.first, layout.pairs.second))
     cov = sandwich(first, values.cov, second)
     ntk = sandwich(first, values.ntk, second) + 2 * cov

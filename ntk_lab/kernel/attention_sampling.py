@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ntk_lab.kernel.attention import Moments, product, sandwich
+from ntk_lab.kernel.attention import Moments, Weights, product, sandwich
 from ntk_lab.kernel.layout import Full
 
 # Covariances are singular for equal inputs; this many units of rounding make them regular.
@@ -32,7 +32,7 @@ class Mechanism:
     elementwise derivative, or None for the softmax.
     """
 
-    weights: Callable[[jax.Array], jax.Array]
+    weights: Weights
     slope: Callable[[jax.Array], jax.Array] | None
 
 
@@ -42,6 +42,7 @@ def random_weights(
     layout: Full,
     query_key,
     mechanism: Mechanism,
+    present: jax.Array | None,
     samples: int,
     key: jax.Array,
 ) -> Moments:
@@ -58,6 +59,7 @@ def random_weights(
     bottom = jnp.concatenate([jnp.swapaxes(scores.cov, 1, 2), scores.own[second]], axis=2)
     root = _root(jnp.concatenate([top, bottom], axis=1))
     own_second = values.own[second]
+    present1, present2 = (None if present is None else present[i] for i in (first, second))
 
     def logits(r: jax.Array, w: jax.Array) -> jax.Array:
         return query_key * product(product(r, w[None]), jnp.swapaxes(r, 1, 2))
@@ -66,9 +68,9 @@ def random_weights(
         # Every draw is used with both signs: errors linear in the logits cancel.
         w = jax.random.normal(jax.random.fold_in(key, sample // 2), (2 * size,) * 2, root.dtype)
         w = jnp.where(sample % 2 == 0, w, -w)
-        own = mechanism.weights(logits(root_own, w[:size, :size]))
+        own = mechanism.weights(logits(root_own, w[:size, :size]), present)
         raw1, raw2 = logits(root[:, :size], w), logits(root[:, size:], w)
-        z1, z2 = mechanism.weights(raw1), mechanism.weights(raw2)
+        z1, z2 = mechanism.weights(raw1, present1), mechanism.weights(raw2, present2)
         motion = _motion(mechanism, (raw1, raw2), (z1, z2), scores, values)
         terms = (
             sandwich(z1, values.cov, z2),

@@ -59,7 +59,7 @@ def concatenate_channels(*states: Features) -> Features:
 
     ntk = reduce(jnp.add, [w * state.ntk for state, w in zip(states, shares, strict=True)])
     after = _combined(states, rule, ntk)
-    return Mixture(after.cov, after.ntk, total, after.layout, after.same, after.patterns)
+    return Mixture(after.cov, after.ntk, total, *after.places())
 
 
 def concatenate_positions(axis: int, *states: Features) -> Features:
@@ -116,7 +116,7 @@ def _combined(states: Sequence[Features], rule: _Rule, ntk: jax.Array) -> Featur
     elif all(isinstance(state, Gaussian) for state in states):
         kind = Gaussian
     cov = rule([state.cov for state in states])
-    return kind(cov, ntk, first.channels, layout, first.same, first.patterns)
+    return kind(cov, ntk, first.channels, *replace(first, layout=layout).places())
 
 
 def _check_same_positions(states: Sequence[Features]) -> None:

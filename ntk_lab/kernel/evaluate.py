@@ -12,8 +12,10 @@ import numpy as np
 
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
+from ntk_lab.kernel.check import check_inputs
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.layout import Carry, Full, Need
+from ntk_lab.kernel.masked import Masked
 from ntk_lab.kernel.native import Filter, Step, available, average_kernels
 from ntk_lab.kernel.native_vectors import FEWEST, vector_kernels
 from ntk_lab.kernel.plan import Cost, Plan, count, make_plan
@@ -21,7 +23,6 @@ from ntk_lab.kernel.positions import between_examples, with_exact_diagonal
 from ntk_lab.kernel.result import Kernel
 from ntk_lab.kernel.state import Features, Inputs, State, moments
 from ntk_lab.kernel.tiles import Progress, tiled
-from ntk_lab.kernel.tokens import check_tokens
 
 # A symmetric kernel is computed in row panels of its upper triangle: few enough to leave each a
 # large fused operation, enough to save nearly half of the work.
@@ -56,6 +57,10 @@ class Propagates(Protocol):
         """Shape of the output for one example."""
         ...
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        """Factors of the outputs where the mask says which inputs are present."""
+        ...
+
     @property
     def vocabulary_size(self) -> int | None:
         """Number of tokens if inputs are integer tokens."""
@@ -69,13 +74,18 @@ class Propagates(Protocol):
 
 def evaluate(
     net: Propagates,
-    x1: jax.Array | Graph,
-    x2: jax.Array | Graph | None = None,
+    x1: jax.Array | Graph | Masked,
+    x2: jax.Array | Graph | Masked | None = None,
     memory_limit: int | None = None,
     progress: Progress | None = None,
 ) -> Kernel:
     """Infinite-width kernels of ``net``; see ``ntk_lab.nn.Module.kernel``."""
     x1, x2 = check_inputs(x1, x2, net.vocabulary_size, net.takes_graphs)
+    for x in (x1, x2):
+        if isinstance(x, Masked) and is_concrete(x.mask):
+            # Masks may be known while a function that closes over them is being traced.
+            with jax.ensure_compile_time_eval():
+                net.presence(x.mask)
     leaves, treedef = jax.tree.flatten(net)
     static = all(isinstance(leaf, int | float) for leaf in leaves)
     if static and is_concrete((x1, x2)):
@@ -102,7 +112,9 @@ def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress
     if isinstance(x1, Graph) or (small and net.vocabulary_size is None):
         return _evaluate_static(net, x1, x2)
     plan = _plan(net, x1.shape, n2, x2 is None, x1.dtype, carry, memory_limit)
-    native = net.native_steps(x1.shape[1:]) if carry != Carry.DIAGONAL and available() else None
+    # Compiled loops know no masks.
+    loops = carry != Carry.DIAGONAL and not isinstance(x1, Masked) and available()
+    native = net.native_steps(x1.shape[1:]) if loops else None
     if native is not None:
         steps, channels, tail = native
         return _evaluate_native(steps, channels, tail, x1, x2, carry == Carry.OWN, progress)
@@ -114,7 +126,7 @@ def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress
 def _evaluate_vectors(net, x1, x2, memory_limit: int | None, progress) -> Kernel | None:
     """Kernel of vectors by compiled loops; None where they do not apply."""
     n1, n2 = len(x1), len(x1 if x2 is None else x2)
-    if isinstance(x1, Graph) or net.vocabulary_size is not None or not available():
+    if isinstance(x1, Graph | Masked) or net.vocabulary_size is not None or not available():
         return None
     steps = net.vector_steps(x1.shape[1:]) if n1 * n2 >= FEWEST else None
     # Without an activation there are no angles: a product is the kernel.
@@ -180,84 +192,8 @@ def _cost(net, shape: tuple[int, ...], dtype: np.dtype, carry: Carry) -> Cost:
 def _carry(net: Propagates, x: Any) -> Carry:
     """What the architecture needs of the covariance between positions of its input."""
     spatial = len(net.output_shape(x.shape[1:])) > 1
-    return net.need(Need(Carry.FULL if spatial else Carry.DIAGONAL, variances=False)).carry
-
-
-def check_inputs(
-    x1: Any, x2: Any = None, vocabulary: int | None = None, graphs: bool = False
-) -> tuple[Any, Any]:
-    """Inputs as floating-point arrays of one dtype; errors that explain for anything else.
-
-    With a ``vocabulary``, they are integers below it; with ``graphs``, they may be graphs.
-    """
-    if isinstance(x1, Graph) or isinstance(x2, Graph):
-        return _check_graphs(x1, x2, graphs)
-    if vocabulary is not None:
-        x1 = check_tokens(x1, vocabulary)
-        x2 = None if x2 is None else check_tokens(x2, vocabulary)
-    else:
-        x1, x2 = _check_array("x1", x1), None if x2 is None else _check_array("x2", x2)
-    if x2 is not None and x1.shape[1:] != x2.shape[1:]:
-        raise InputError(
-            f"x1 has examples of shape {x1.shape[1:]} and x2 of {x2.shape[1:]}; they must be "
-            "equal. Inputs are (n, *shape), batch first and channels last."
-        )
-    if x2 is not None and x1.dtype != x2.dtype:
-        raise InputError(
-            f"x1 is {x1.dtype} and x2 is {x2.dtype}; convert one, e.g. x2.astype(x1.dtype)."
-        )
-    return x1, x2
-
-
-def _check_graphs(x1: Any, x2: Any, expected: bool) -> tuple[Graph, Graph | None]:
-    if not expected or not isinstance(x1, Graph) or not isinstance(x2, Graph | None):
-        raise InputError(
-            "an input is an ntk.nn.Graph, which needs a layer that uses its edges, such as "
-            "ntk.nn.Aggregate(), and both inputs to be graphs."
-        )
-    graphs = [x1] if x2 is None else [x1, x2]
-    nodes = check_inputs(x1.nodes, None if x2 is None else x2.nodes)
-    checked = []
-    for x, graph in zip(nodes, graphs, strict=False):
-        pattern = _check_array("pattern", graph.pattern)
-        if len(pattern) != len(x):
-            raise InputError(f"there are {len(x)} graphs, but patterns of {len(pattern)}.")
-        checked.append(Graph(x, pattern.astype(x.dtype)))
-    return checked[0], None if x2 is None else checked[1]
-
-
-def _check_array(name: str, x: Any) -> jax.Array:
-    if not isinstance(x, jax.Array):
-        x = np.asarray(x)
-        if x.dtype == object or not np.issubdtype(x.dtype, np.number):
-            raise InputError(
-                f"{name} has dtype {x.dtype}; numbers in a rectangular array are needed."
-            )
-        x = jnp.asarray(x)
-    if jnp.issubdtype(x.dtype, jnp.complexfloating):
-        raise InputError(f"{name} has dtype {x.dtype}; kernels are defined for real inputs.")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        x = x.astype(jnp.result_type(float))
-    if x.dtype not in (jnp.float32, jnp.float64):
-        raise InputError(f"{name} is {x.dtype}; kernels are computed in float32 or float64.")
-    if x.ndim < 2 or 0 in x.shape:
-        raise InputError(
-            f"{name} has shape {x.shape}; expected (n, *shape) with at least one example and one "
-            "channel. A single example is x[None]; n numbers are n examples as x[:, None]."
-        )
-    if is_concrete(x) and not _all_finite(x):
-        rows = np.flatnonzero(~np.isfinite(np.asarray(x)).reshape(len(x), -1).all(axis=1))
-        raise InputError(
-            f"{name} has NaN or infinite values in {len(rows)} of {len(x)} examples, the first "
-            f"of them number {rows[0]}. Remove or repair these examples first."
-        )
-    return x
-
-
-def _all_finite(x: jax.Array) -> bool:
-    # Data may be known while a function that closes over them is being traced.
-    with jax.ensure_compile_time_eval():
-        return bool(jnp.isfinite(x).all())
+    carry = Carry.FULL if spatial else Carry.DIAGONAL
+    return net.need(Need(carry, variances=False, ragged=isinstance(x, Masked))).carry
 
 
 @partial(jax.jit, static_argnums=0)
@@ -284,7 +220,7 @@ def _evaluate(net: Propagates, x1: jax.Array, x2: jax.Array | None) -> Kernel:
         return _tile(net, Inputs.of(x1, x1, overlap=n, carry=carry))
     edges = [int(e) for e in np.linspace(0, n, _PANELS + 1).round()]
     panels = [
-        _tile(net, Inputs(x1[start:stop], x1[start:], overlap=stop - start))
+        _tile(net, Inputs.of(x1[start:stop], x1[start:], overlap=stop - start))
         for start, stop in pairwise(edges)
     ]
     return Kernel(*(_mirror(matrices, edges) for matrices in zip(*panels, strict=True)))

@@ -37,13 +37,18 @@ class Carry(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Need:
-    """What the layers that follow need: which covariances, and whether variances are used."""
+    """What the layers that follow need: which covariances, and whether variances are used.
+
+    ``ragged``: positions of the inputs may be absent, in each example others.
+    """
 
     carry: Carry
     variances: bool
+    ragged: bool = False
 
     def __or__(self, other: "Need") -> "Need":
-        return Need(max(self.carry, other.carry), self.variances or other.variances)
+        carry, variances = max(self.carry, other.carry), self.variances or other.variances
+        return replace(self, carry=carry, variances=variances)
 
     def for_activation(self) -> "Need":
         """Before a layer that uses variances."""
@@ -51,7 +56,7 @@ class Need:
 
     def for_mixing(self) -> "Need":
         """Before a layer that mixes positions."""
-        return Need(Carry.OWN if self.variances else max(self.carry, Carry.FULL), self.variances)
+        return replace(self, carry=Carry.OWN if self.variances else max(self.carry, Carry.FULL))
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Moments of a process that is carried on over the positions of a sequence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.errors import InputError
 from ntk_lab.kernel.covariance import Covariance
 from ntk_lab.kernel.layout import Full
 from ntk_lab.kernel.state import Features
@@ -52,6 +53,53 @@ def recurrence(state: Features, step: Step) -> Features:
         layout = replace(layout, own=own)
     cov, ntk = _at_all_times(state.cov, state.ntk, step)
     return replace(state, cov=cov, ntk=ntk, layout=layout)
+
+
+def recurrence_of_present(
+    state: Features, masks: tuple[jax.Array, jax.Array], step: Step, last: bool
+) -> Features:
+    """Moments of states that do not change at absent times; ``masks`` are ``(n, time)``.
+
+    Of all states, or of the last one alone, at one time. Present inputs are moved to the front,
+    where they come one after the other, and their states back: those at absent times are not
+    meaningful.
+    """
+    orders = [jnp.argsort(~mask, axis=1, stable=True) for mask in masks]
+    after = recurrence(_at_times(state, orders), step)
+    if last:
+        ends = [jnp.maximum(jnp.sum(mask, axis=1, keepdims=True) - 1, 0) for mask in masks]
+        return _at_times(after, ends)
+    return _at_times(after, [jnp.argsort(order, axis=1) for order in orders])
+
+
+def _at_times(state: Features, times: Sequence[jax.Array]) -> Features:
+    """State at times of each example's own, ``(n1, k)`` and ``(n2, k)``."""
+    layout = state.layout
+    if not isinstance(layout, Full):
+        raise InputError(
+            "a recurrent layer needs the covariance between all times of sequences with masks: "
+            "layers must pass on what is needed, see Module.need."
+        )
+    pairs = layout.pairs
+    examples = times[0] if pairs.symmetric else jnp.concatenate(times)
+    of_pairs = _taken_at(examples[pairs.first], examples[pairs.second])
+    own = None if layout.own is None else jax.tree.map(_taken_at(examples, examples), layout.own)
+    layout = replace(layout, shape=(examples.shape[1],), own=own)
+    cov, ntk = jax.tree.map(of_pairs, (state.cov, state.ntk))
+    return replace(state, cov=cov, ntk=ntk, layout=layout)
+
+
+def _taken_at(first: jax.Array, second: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """Selection from ``(time, time, k)``, or one time for variances, by times ``(k, outputs)``."""
+
+    def take(values: jax.Array) -> jax.Array:
+        for axis, index in enumerate((first, second)):
+            if values.shape[axis] > 1:
+                index = jnp.expand_dims(index.T, 1 - axis)
+                values = jnp.take_along_axis(values, index, axis=axis)
+        return values
+
+    return take
 
 
 def _at_equal_times(x: Covariance, ntk: jax.Array, step: Step) -> tuple[Covariance, jax.Array]:

@@ -1,8 +1,10 @@
 """Multiplying each example, at each position, by a factor of its own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 
 from ntk_lab.kernel.covariance import Covariance
 from ntk_lab.kernel.layout import Full, Layout, spread1, spread2
@@ -21,13 +23,38 @@ def rescale(state: Features, factor: Factor) -> Features:
     """
 
     def rule(k: Covariance) -> Covariance:
-        scale1, scale2 = _scales(k, state.layout, factor)
-        both = scale1 * scale2
-        gap = k.gap * jax.lax.stop_gradient(both)
-        return Covariance(k.var1 * (scale1 * scale1), k.var2 * (scale2 * scale2), k.cov * both, gap)
+        return _multiplied(k, *_scales(k, state.layout, factor))
 
     scale1, scale2 = _scales(state.cov, state.layout, factor)
     return state.mapped(rule, state.ntk * (scale1 * scale2))
+
+
+def weigh(state: Features, factors: tuple[jax.Array, jax.Array]) -> Features:
+    """State of the process times given factors, ``(n1, *S)`` and ``(n2, *S)``.
+
+    ``q' = f1 f2 q`` and ``t' = f1 f2 t``. With factors zero and one it leaves out positions.
+    """
+    layout, ndim = state.layout, len(state.layout.shape)
+    side1, side2 = (jnp.moveaxis(f.astype(state.ntk.dtype), 0, -1) for f in factors)
+    if not isinstance(layout, Full):
+        scales = side1[..., :, None], side2[..., None, :]
+        cov, ntk = _multiplied(state.cov, *scales), state.ntk * (scales[0] * scales[1])
+        return replace(state, cov=cov, ntk=ntk)
+    pairs = layout.pairs
+    examples = side1 if pairs.symmetric else jnp.concatenate([side1, side2], axis=-1)
+    first, second = examples[..., pairs.first], examples[..., pairs.second]
+    scales = spread1(first, ndim), spread2(second, ndim)
+    cov, ntk = _multiplied(state.cov, *scales), state.ntk * (scales[0] * scales[1])
+    if layout.own is not None:
+        own = _multiplied(layout.own, spread1(examples, ndim), spread2(examples, ndim))
+        layout = replace(layout, own=own)
+    return replace(state, cov=cov, ntk=ntk, layout=layout)
+
+
+def _multiplied(k: Covariance, scale1: jax.Array, scale2: jax.Array) -> Covariance:
+    both = scale1 * scale2
+    gap = k.gap * jax.lax.stop_gradient(both)
+    return Covariance(k.var1 * (scale1 * scale1), k.var2 * (scale2 * scale2), k.cov * both, gap)
 
 
 def _scales(k: Covariance, layout: Layout, factor: Factor) -> tuple[jax.Array, jax.Array]:

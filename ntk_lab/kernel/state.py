@@ -27,6 +27,7 @@ from ntk_lab.kernel.covariance import Covariance
 from ntk_lab.kernel.gram import diagonal_gram, full_gram, gram, own_gram
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.layout import Carry, Diagonal, Full, Layout, Pairs, Vector
+from ntk_lab.kernel.masked import Masked
 
 _VECTOR = Vector()
 
@@ -39,7 +40,8 @@ class Inputs:
     examples, whose kernel entries are exact diagonal entries. ``same`` says so entry by entry,
     ``(n1, n2)``, where it is not known before the program runs. ``carry`` is what later layers
     need of the covariance between positions. ``patterns`` are the edges of graphs, one array for
-    each batch (see :class:`ntk_lab.nn.Graph`).
+    each batch (see :class:`ntk_lab.nn.Graph`), ``masks`` which positions are present, ``(n, *S)``
+    for each (see :class:`ntk_lab.nn.Masked`); at the others, the data are zero.
     """
 
     x1: jax.Array
@@ -48,10 +50,13 @@ class Inputs:
     carry: Carry = Carry.DIAGONAL
     same: jax.Array | None = None
     patterns: tuple[jax.Array, jax.Array] | None = None
+    masks: tuple[jax.Array, jax.Array] | None = None
 
     @classmethod
     def of(cls, x1: Any, x2: Any, **fields: Any) -> "Inputs":
-        """Two batches of arrays, or of graphs."""
+        """Two batches of arrays, of graphs, or with masks."""
+        if isinstance(x1, Masked):
+            return cls(x1.zeroed(), x2.zeroed(), masks=(x1.mask, x2.mask), **fields)
         if isinstance(x1, Graph):
             return cls(x1.nodes, x2.nodes, patterns=(x1.pattern, x2.pattern), **fields)
         return cls(x1, x2, **fields)
@@ -90,7 +95,8 @@ class Features:
     ``channels`` is the number of channels that the finite network has here: infinite-width
     rules of parameterizations that do not divide by the fan-in need it. ``ntk`` has the shape of
     ``cov.cov``. ``same`` says which pairs are an example and itself: ``(n1, n2)``, or ``(pairs,)``
-    in a full layout. ``patterns`` are those of :class:`Inputs`.
+    in a full layout. ``patterns`` and ``masks`` are those of :class:`Inputs`; where a position is
+    absent, all moments are zero.
     """
 
     cov: Covariance
@@ -99,6 +105,7 @@ class Features:
     layout: Layout = _VECTOR
     same: jax.Array | None = None
     patterns: tuple[jax.Array, jax.Array] | None = None
+    masks: tuple[jax.Array, jax.Array] | None = None
 
     def mapped(self, rule: Callable[[Covariance], Covariance], ntk: jax.Array) -> Self:
         """The same kind of state with ``rule`` applied to its covariances, and another NTK."""
@@ -106,11 +113,15 @@ class Features:
 
     def features(self) -> "Features":
         """The same moments, of a process that need not be Gaussian."""
-        return Features(self.cov, self.ntk, self.channels, self.layout, self.same, self.patterns)
+        return Features(self.cov, self.ntk, self.channels, *self.places())
 
     def gaussian(self, channels: int) -> "Gaussian":
         """The same moments, of a Gaussian process with this number of channels."""
-        return Gaussian(self.cov, self.ntk, channels, self.layout, self.same, self.patterns)
+        return Gaussian(self.cov, self.ntk, channels, *self.places())
+
+    def places(self) -> tuple:
+        """All that is not a moment: the fields that follow ``channels``."""
+        return self.layout, self.same, self.patterns, self.masks
 
 
 @dataclass(frozen=True)
@@ -147,4 +158,6 @@ def moments(state: State) -> Features:
         own = own_gram(state.x1, state.x2, state.pairs) if state.carry == Carry.OWN else None
         layout = Full(tuple(spatial), state.pairs, own)
         same = same[state.pairs.rows, state.pairs.columns]
-    return Features(cov, jnp.zeros_like(cov.cov), channels, layout, same, state.patterns)
+    return Features(
+        cov, jnp.zeros_like(cov.cov), channels, layout, same, state.patterns, state.masks
+    )

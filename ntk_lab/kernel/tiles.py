@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,11 @@ from ntk_lab.kernel.plan import Plan
 from ntk_lab.kernel.result import Kernel
 
 # Computes the kernel of some rows and columns, told which of their pairs are one example.
-Tile = Callable[[jax.Array, jax.Array, jax.Array], Kernel]
+Tile = Callable[[Any, Any, jax.Array], Kernel]
 Progress = Callable[[int, int], None]
 
 
-def tiled(
-    tile: Tile, plan: Plan, x1: jax.Array, x2: jax.Array | None, progress: Progress | None
-) -> Kernel:
+def tiled(tile: Tile, plan: Plan, x1: Any, x2: Any, progress: Progress | None) -> Kernel:
     """Kernel of all rows and columns; ``x2=None`` computes tiles on and above the diagonal only.
 
     All tiles have one shape, so that one program serves them all: the last row and column of tiles

@@ -50,7 +50,7 @@ def token_moments(state: Inputs) -> Features:
         layout = Full(state.shape, pairs, own)
         cov = _of_equal(spread1(x[..., pairs.first], ndim), spread2(x[..., pairs.second], ndim))
         same = same[pairs.rows, pairs.columns]
-    return Features(cov, jnp.zeros_like(cov.cov), 1, layout, same, state.patterns)
+    return Features(cov, jnp.zeros_like(cov.cov), 1, layout, same, state.patterns, state.masks)
 
 
 def _of_equal(a: jax.Array, b: jax.Array) -> Covariance:

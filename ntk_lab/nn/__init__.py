@@ -35,6 +35,7 @@ from ntk_lab.nn.identity import Identity as Identity
 from ntk_lab.nn.image_resize import ImageResize as ImageResize
 from ntk_lab.nn.index import Index as Index
 from ntk_lab.nn.leaky_relu import LeakyRelu as LeakyRelu
+from ntk_lab.nn.masked import Masked as Masked
 from ntk_lab.nn.mish import Mish as Mish
 from ntk_lab.nn.module import Module as Module
 from ntk_lab.nn.module import Pair as Pair
@@ -111,6 +112,7 @@ __all__ = [
     "Index",
     "LayerNorm",
     "LeakyRelu",
+    "Masked",
     "MaxPool",
     "Mish",
     "Module",

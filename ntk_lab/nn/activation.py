@@ -25,6 +25,9 @@ class Activation(Module):
         """``E[phi(u) phi(v)]`` with its variances, and ``E[phi'(u) phi'(v)]``."""
         raise TypeError(f"{type(self).__name__} does not define dual(cov).")
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return mask
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         return ()
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,10 +15,13 @@ from ntk_lab.kernel.attention import (
     fixed_weights,
     linear_attention,
     matrices,
+    present_positions,
     readout,
 )
 from ntk_lab.kernel.attention_sampling import Mechanism, random_weights
 from ntk_lab.kernel.layout import Carry
+from ntk_lab.nn.graph import nodes
+from ntk_lab.nn.masked import mask_of
 from ntk_lab.nn.mechanism import MECHANISMS, attention_slopes, attention_weights
 from ntk_lab.nn.module import Module, Params, hyper, module
 from ntk_lab.nn.position_embedding import check_decay, embedding_covariance, embedding_root
@@ -185,6 +189,13 @@ class GlobalSelfAttention(Module):
         embedded = channels + extra
         return keys, values, extra or channels, embedded, embedded if self.val_pos_emb else channels
 
+    @property
+    def takes_masks(self) -> bool:
+        return True
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return mask
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         self.output_shape(shape)
         dtype = jnp.result_type(float) if dtype is None else dtype
@@ -207,9 +218,9 @@ class GlobalSelfAttention(Module):
             if name in shapes
         }
 
-    def apply(self, params: Params, x: jax.Array) -> jax.Array:
-        sizes, keys = x.shape[1:-1], params["key"].shape[2]
-        x = x.reshape(len(x), -1, x.shape[-1])
+    def apply(self, params: Params, x: Any) -> jax.Array:
+        sizes, keys, present = x.shape[1:-1], params["key"].shape[2], mask_of(x, 1, 1, -1)
+        x = nodes(x).reshape(len(x), -1, x.shape[-1])
         scores = self._embedded(params, x, sizes)
         values = scores if self.val_pos_emb else x
         if scores.shape[-1] != params["key"].shape[1]:
@@ -222,7 +233,7 @@ class GlobalSelfAttention(Module):
         query = params["query"] if self.scaling == "sqrt" else params["key"]
         q = jnp.einsum("nsc,hcd->nhsd", scores, query)
         norm = scores.shape[-1] * (keys if self.scaling == "linear" else keys**0.5)
-        z = self._weights(self._query_key / norm * (q @ jnp.swapaxes(k, 2, 3)))
+        z = self._weights(self._query_key / norm * (q @ jnp.swapaxes(k, 2, 3)), present)
         v = jnp.einsum("nsc,hcd->nhsd", values, params["value"])
         y = jnp.einsum("nhsd,hdo->nso", z @ v, params["out"])
         y = y * (self._output_value / (v.shape[1] * v.shape[3] * values.shape[-1]) ** 0.5)
@@ -253,11 +264,8 @@ class GlobalSelfAttention(Module):
     def _output_value(self):
         return self.w_out_std * self.w_value_std
 
-    def _weights(self, logits: jax.Array) -> jax.Array:
-        return attention_weights(self.mechanism, self.causal, logits)
-
-    def _slopes(self, logits: jax.Array) -> jax.Array:
-        return attention_slopes(self.mechanism, self.causal, logits)
+    def _weights(self, logits: jax.Array, present: jax.Array | None) -> jax.Array:
+        return attention_weights(self.mechanism, self.causal, logits, present)
 
     def need(self, after: Need) -> Need:
         return replace(after, carry=Carry.OWN, variances=True)
@@ -265,18 +273,19 @@ class GlobalSelfAttention(Module):
     def propagate(self, state: State) -> State:
         state = moments(state)
         plain, layout = matrices(state)
+        present = present_positions(state, layout)
         scores = self._embedded_moments(plain, state.channels, layout.shape)
+        scores = scores.without_absent(present, layout)
         values = scores if self.val_pos_emb else plain
         if self.scaling == "linear":
-            heads = fixed_weights(scores, values, layout, self._query_key, self._weights)
+            heads = fixed_weights(scores, values, layout, self._query_key, self._weights, present)
         elif self.mechanism == "identity":
             heads = linear_attention(scores, values, self._query_key, self.causal)
         else:
-            mechanism = Mechanism(
-                self._weights, None if self.mechanism == "softmax" else self._slopes
-            )
+            slopes = partial(attention_slopes, self.mechanism, self.causal)
+            mechanism = Mechanism(self._weights, None if self.mechanism == "softmax" else slopes)
             seed = jax.lax.stop_gradient(jnp.asarray(self.seed)).astype(jnp.int32)
-            draws = self.samples, jax.random.key(seed)
+            draws = present, self.samples, jax.random.key(seed)
             heads = random_weights(scores, values, layout, self._query_key, mechanism, *draws)
         constant = None if self.b_std is None else self.b_std**2
         return readout(state, heads.scale(self._output_value**2), self.width, constant)

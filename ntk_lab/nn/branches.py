@@ -44,6 +44,16 @@ class _Branches(Module):
         return any(b.takes_graphs for b in self.branches)
 
     @property
+    def takes_masks(self) -> bool:
+        return True
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return reduce(jnp.logical_or, self._presences(mask))
+
+    def _presences(self, mask: jax.Array) -> list[jax.Array]:
+        return [b.presence(mask).astype(bool) for b in self.branches]
+
+    @property
     def vocabulary_size(self) -> int | None:
         return min((b.vocabulary_size for b in self.branches if b.vocabulary_size), default=None)
 
@@ -170,6 +180,9 @@ class Product(_Branches):
             b.ends_independent for b in self.branches
         )
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return reduce(jnp.logical_and, self._presences(mask))
+
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         return reduce(jnp.multiply, self._outputs(params, x))
 
@@ -238,6 +251,12 @@ class Concat(_Branches):
                 f"axis {place} of an example."
             )
         return (*shapes[0][:place], sum(s[place] for s in shapes), *shapes[0][place + 1 :])
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        presences = self._presences(mask)
+        if self._position_axis(presences[0].ndim) is None:
+            return reduce(jnp.logical_or, presences)
+        return jnp.concatenate(presences, axis=self.axis + (self.axis < 0))
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         return jnp.concatenate(self._outputs(params, x), axis=self.axis)

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need
@@ -11,7 +12,7 @@ from ntk_lab.nn.conv import convolve
 from ntk_lab.nn.module import Params, hyper, module
 from ntk_lab.nn.parameterization import Parameterization
 from ntk_lab.nn.weighted import Weighted
-from ntk_lab.nn.window import check_spatial, check_window, transposed_windows
+from ntk_lab.nn.window import along_axes, check_spatial, check_window, transposed_windows
 
 
 @module
@@ -79,6 +80,16 @@ class ConvTranspose(Weighted):
 
     def fan_in(self, channels: int) -> int:
         return channels * math.prod(self.window)
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        sizes = mask.shape[1:]
+        matrices = [w.matrix(n) for w, n in zip(self.windows(sizes), sizes, strict=True)]
+        read, inside = (
+            along_axes(matrices, m.astype(jnp.result_type(float)))
+            for m in (mask, jnp.ones_like(mask[:1]))
+        )
+        # Where nothing is read, with or without a mask, there is the bias.
+        return (read > 0) | (inside == 0)
 
     def weight_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*self.window, shape[-1], self.outputs)

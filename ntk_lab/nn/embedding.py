@@ -91,6 +91,9 @@ class Embedding(Module):
     def _scales(self) -> Scales:
         return scales(self.parameterization, 1, self._outputs(), self._outputs(), self.w_std, None)
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return mask
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         dtype = jnp.result_type(float) if dtype is None else dtype
         w = jax.random.normal(key, (self.vocabulary, self._outputs()), dtype)

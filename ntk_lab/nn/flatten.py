@@ -1,8 +1,10 @@
 """All axes of one example into one."""
 
 import math
+from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 
 from ntk_lab.kernel import Inputs, Need, State
 from ntk_lab.kernel.layout import Carry
@@ -22,6 +24,9 @@ class Flatten(Module):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (math.prod(shape),)
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return jnp.ones(len(mask), bool)
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         return ()
 
@@ -29,7 +34,7 @@ class Flatten(Module):
         return x.reshape(x.shape[0], -1)
 
     def need(self, after: Need) -> Need:
-        return Need(Carry.DIAGONAL, after.variances)
+        return replace(after, carry=Carry.DIAGONAL)
 
     def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
         # Vectors come from data alone here: the caller has reshaped them.

@@ -44,6 +44,13 @@ class Frozen(Module):
         return self.body.takes_graphs
 
     @property
+    def takes_masks(self) -> bool:
+        return True
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return self.body.presence(mask).astype(bool)
+
+    @property
     def vocabulary_size(self) -> int | None:
         return self.body.vocabulary_size
 

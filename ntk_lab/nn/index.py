@@ -70,6 +70,9 @@ class Index(Module):
         dropped = self._dropped()
         return (*(n for axis, n in enumerate(kept) if axis not in dropped), shape[-1])
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return self.apply((), mask[..., None])[..., 0]
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         self.output_shape(shape)
         return ()

@@ -12,8 +12,20 @@ _SLOPES = {
 MECHANISMS = ("softmax", *_FUNCTIONS)
 
 
-def attention_weights(mechanism: str, causal: bool, logits: jax.Array) -> jax.Array:
-    """Attention over the last axis of ``(..., s, s)``; ``causal``: none to later positions."""
+# Logit of an absent position: its exponential is zero beside that of any other.
+_ABSENT = -1e30
+
+
+def attention_weights(
+    mechanism: str, causal: bool, logits: jax.Array, present: jax.Array | None = None
+) -> jax.Array:
+    """Attention over the last axis of ``(..., s, s)``; ``causal``: none to later positions.
+
+    ``present`` says which positions can be attended to, of a shape that broadcasts. Where none
+    can, softmax weights are equal.
+    """
+    if present is not None:
+        logits = jnp.where(present, logits, _ABSENT if mechanism == "softmax" else 0)
     seen = jnp.broadcast_to(jnp.tri(*logits.shape[-2:], dtype=bool), logits.shape)
     if mechanism == "softmax":
         return jax.nn.softmax(logits, axis=-1, where=seen if causal else None)

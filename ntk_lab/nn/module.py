@@ -36,7 +36,8 @@ import numpy as np
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Kernel, Need, Plan, State, evaluate, plan_kernel
 from ntk_lab.kernel.native import Step
-from ntk_lab.nn.graph import Graph, nodes
+from ntk_lab.nn.graph import Graph
+from ntk_lab.nn.masked import Masked, accept_masks, refusal
 from ntk_lab.nn.parameterization import (
     Parameterization,
     common_parameterization,
@@ -44,6 +45,7 @@ from ntk_lab.nn.parameterization import (
 )
 
 Params = Any
+Batch = jax.Array | Graph | Masked
 
 _REGISTRY: dict[str, type["Module"]] = {}
 
@@ -58,11 +60,14 @@ class Pair:
         """Random parameters of the finite network; ``shape`` is that of one example."""
         raise TypeError(f"{type(self).__name__} does not define init(key, shape).")
 
-    def apply(self, params: Params, x: jax.Array) -> jax.Array:
-        """Outputs of the finite network on a batch ``x`` of shape ``(n, *shape)``."""
+    def apply(self, params: Params, x: Any) -> jax.Array:
+        """Outputs of the finite network on a batch ``x`` of shape ``(n, *shape)``.
+
+        Or on an :class:`ntk_lab.nn.Graph`, or :class:`ntk_lab.nn.Masked`, of such a batch.
+        """
         raise TypeError(f"{type(self).__name__} does not define apply(params, x).")
 
-    def kernel(self, x1: jax.Array | Graph, x2: jax.Array | Graph | None = None) -> Kernel:
+    def kernel(self, x1: Batch, x2: Batch | None = None) -> Kernel:
         """Infinite-width NNGP and NTK, each of shape ``(n1, n2)``."""
         raise TypeError(f"{type(self).__name__} has no infinite-width kernel.")
 
@@ -79,6 +84,7 @@ def hyper(default: Any = dataclasses.MISSING) -> Any:
 def module(cls: type) -> type:
     """Make a subclass of :class:`Module` a frozen dataclass, a pytree, and known to JSON.
 
+    Both its halves then take inputs with masks, if it says what becomes of absent positions.
     Fields declared with :func:`hyper` and fields holding modules are leaves or subtrees of the
     pytree; all others are static.
     """
@@ -105,6 +111,7 @@ def module(cls: type) -> type:
         )
     jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
     _REGISTRY[cls.__name__] = cls
+    accept_masks(cls)
     return cls
 
 
@@ -181,6 +188,22 @@ class Module(Pair):
         """Whether the input may be a :class:`ntk_lab.nn.Graph`, whose edges this layer uses."""
         return False
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        """Factors of the outputs for an :class:`ntk_lab.nn.Masked` input.
+
+        From which positions of the input are present, ``(n, *S)`` booleans, to what each output
+        is multiplied by after a layer that was given zeros at the others: ``(n, *S')``, booleans
+        or numbers, zero where the output is absent; ``(n,)`` if the output has no positions.
+        A layer that acts on each position by itself returns ``mask``. Raises InputError for
+        layers that cannot have masks.
+        """
+        raise refusal(type(self).__name__)
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether ``apply`` is to be given the mask, in place of zeros at absent positions."""
+        return False
+
     @property
     def vocabulary_size(self) -> int | None:
         """Number of tokens if the input is integer tokens, else None."""
@@ -188,8 +211,8 @@ class Module(Pair):
 
     def kernel(
         self,
-        x1: jax.Array | Graph,
-        x2: jax.Array | Graph | None = None,
+        x1: Batch,
+        x2: Batch | None = None,
         *,
         memory_limit: int | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -200,7 +223,8 @@ class Module(Pair):
         ----------
         x1, x2
             Inputs of shapes ``(n1, *shape)`` and ``(n2, *shape)``; ``x2=None`` means ``x1`` and
-            costs about half.
+            costs about half. Or batches with edges or absent positions, :class:`ntk_lab.nn.Graph`
+            and :class:`ntk_lab.nn.Masked`.
         memory_limit
             Bytes that may be used; half of what is free unless given. The kernel is computed in
             tiles that fit: :meth:`plan` says which.
@@ -234,7 +258,7 @@ class Module(Pair):
         >>> k.ntk.shape
         (3, 3)
         """
-        shape = np.shape(nodes(x1))[1:]
+        shape = (x1.shape if isinstance(x1, Graph | Masked) else np.shape(x1))[1:]
         if shape:
             self.output_shape(shape)
         return evaluate(self, x1, x2, memory_limit, progress)

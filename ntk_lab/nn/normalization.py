@@ -45,6 +45,14 @@ class _Norm(Module):
         self._axes(len(shape) + 1)
         return shape
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        if len(self._axes(mask.ndim + 1)) > 1:
+            raise InputError(
+                f"{type(self).__name__} got axis={self.axis} and an ntk.nn.Masked input: moments "
+                "over positions would count those that are absent. Use axis=-1, the channels."
+            )
+        return mask
+
     @property
     def keeps_independence(self) -> bool:
         # In the limit each example is divided by a number.

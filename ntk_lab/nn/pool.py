@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State, moments
 from ntk_lab.kernel.native import Average, Mix, Step
 from ntk_lab.kernel.positions import Window, average, mix
 from ntk_lab.nn.module import Module, Params, module
-from ntk_lab.nn.window import check_spatial, check_window, filter_windows
+from ntk_lab.nn.window import along_axes, check_spatial, check_window, filter_windows
 
 
 class _Pool(Module):
@@ -45,13 +46,21 @@ class _Pool(Module):
         outputs = (w.output(n) for w, n in zip(self._windows(sizes), sizes, strict=True))
         return (*outputs, shape[-1])
 
+    def _shares(self, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Weights of each window on present and on all positions."""
+        dtype = jnp.result_type(float)
+        matrices = self._matrices(mask.shape[1:])
+        whole = along_axes(matrices, jnp.ones((1, *mask.shape[1:]), dtype))
+        return along_axes(matrices, mask.astype(dtype)), whole
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return self._shares(mask)[0] > 0
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         return ()
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
-        for axis, matrix in enumerate(self._matrices(x.shape[1:-1]), start=1):
-            x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(matrix.T, x.dtype), (axis, 0)), -1, axis)
-        return x
+        return along_axes(self._matrices(x.shape[1:-1]), x)
 
     def need(self, after: Need) -> Need:
         return after.for_mixing()
@@ -81,12 +90,18 @@ class AvgPool(_Pool):
     Notes
     -----
     The kernel needs the covariance between all positions: time and memory grow with their square.
+    Of a :class:`ntk_lab.nn.Masked` input, each window gives the mean over its present positions
+    (times the share of the window that is inside the image, without ``normalize_edges``).
     """
 
     window: tuple[int, ...]
     strides: tuple[int, ...] | None = None
     padding: str = "VALID"
     normalize_edges: bool = False
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        present, whole = self._shares(mask)
+        return jnp.where(present > 0, whole / jnp.where(present > 0, present, 1), 0)
 
     def _matrices(self, sizes: tuple[int, ...]) -> list[np.ndarray]:
         sums = super()._matrices(sizes)
@@ -113,6 +128,9 @@ class _GlobalPool(Module):
 
     def _factor(self, sizes: tuple[int, ...]) -> float:
         raise NotImplementedError
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return jnp.ones(len(mask), bool)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) < 2:
@@ -141,7 +159,23 @@ class _GlobalPool(Module):
 
 @module
 class GlobalAvgPool(_GlobalPool):
-    """Mean over all positions: ``q'`` is the mean of ``q(p, p')`` over both positions."""
+    """Mean over all positions: ``q'`` is the mean of ``q(p, p')`` over both positions.
+
+    Of a :class:`ntk_lab.nn.Masked` input, the mean over the present positions of each example.
+    """
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        axes, size = tuple(range(1, mask.ndim)), math.prod(mask.shape[1:])
+        count = jnp.sum(mask, axis=axes)
+        # Masks may be known while a function that closes over them is being traced.
+        if is_concrete(mask) and not np.asarray(mask).any(axis=axes).all():
+            empty = np.flatnonzero(~np.asarray(mask).any(axis=axes))
+            raise InputError(
+                f"GlobalAvgPool has no present position to average over in {len(empty)} of "
+                f"{len(mask)} examples, the first of them number {empty[0]}. Leave these examples "
+                "out, or use ntk.nn.GlobalSumPool, which gives zero."
+            )
+        return size / jnp.maximum(count, 1).astype(jnp.result_type(float))
 
     def _factor(self, sizes: tuple[int, ...]) -> float:
         return 1.0

@@ -12,7 +12,8 @@ from ntk_lab.errors import InputError
 from ntk_lab.kernel import Features, Need, State, moments
 from ntk_lab.kernel.layout import Full
 from ntk_lab.kernel.native import Step
-from ntk_lab.nn.graph import feed, nodes, with_nodes
+from ntk_lab.nn.graph import feed, nodes
+from ntk_lab.nn.masked import passed_on
 from ntk_lab.nn.module import Module, Params, module, submodules
 
 
@@ -78,6 +79,16 @@ class Repeat(Module):
     def takes_graphs(self) -> bool:
         return self.body.takes_graphs
 
+    @property
+    def takes_masks(self) -> bool:
+        return True
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        def step(_: Any, mask: jax.Array) -> jax.Array:
+            return self.body.presence(mask).astype(bool)
+
+        return jax.lax.fori_loop(0, self.times, step, mask)
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         after = self.body.output_shape(shape)
         if after != shape:
@@ -94,10 +105,10 @@ class Repeat(Module):
         return jax.vmap(lambda key: self.body.init(key, shape, dtype))(keys)
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
-        def step(values: jax.Array, p: Params) -> tuple[jax.Array, None]:
-            return feed(self.body, p, with_nodes(x, values)), None
+        def step(x: Any, p: Params) -> tuple[Any, None]:
+            return passed_on(self.body, x, feed(self.body, p, x)), None
 
-        return jax.lax.scan(step, nodes(x), params, length=self.times)[0]
+        return nodes(jax.lax.scan(step, x, params, length=self.times)[0])
 
     def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
         body = self.body.vector_steps(shape) if len(shape) == 1 else None
@@ -170,13 +181,13 @@ def _keeps(body: Module, state: Features) -> bool:
 def _arrays(state: Features) -> Any:
     """The arrays of a state that its layers change."""
     own = state.layout.own if isinstance(state.layout, Full) else None
-    return state.cov, state.ntk, own
+    return state.cov, state.ntk, own, state.masks
 
 
 def _with_arrays(state: Features, arrays: Any) -> Features:
-    cov, ntk, own = arrays
+    cov, ntk, own, masks = arrays
     layout = replace(state.layout, own=own) if isinstance(state.layout, Full) else state.layout
-    return replace(state, cov=cov, ntk=ntk, layout=layout)
+    return replace(state, cov=cov, ntk=ntk, layout=layout, masks=masks)
 
 
 def _describe(state: Features) -> tuple:

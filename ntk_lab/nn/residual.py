@@ -43,6 +43,13 @@ class Residual(Module):
     def takes_graphs(self) -> bool:
         return self.body.takes_graphs
 
+    @property
+    def takes_masks(self) -> bool:
+        return True
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return mask | self.body.presence(mask).astype(bool)
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         after = self.body.output_shape(shape)
         if after != shape:

@@ -33,6 +33,9 @@ class Scale(Module):
     def keeps_independence(self) -> bool:
         return True
 
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return mask
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         return ()
 

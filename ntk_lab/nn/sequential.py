@@ -5,7 +5,8 @@ import jax
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State
 from ntk_lab.kernel.native import Average, Step
-from ntk_lab.nn.graph import feed, nodes, with_nodes
+from ntk_lab.nn.graph import feed, nodes
+from ntk_lab.nn.masked import passed_on
 from ntk_lab.nn.module import Module, Params, module, submodules
 from ntk_lab.nn.repeat import propagate_copies
 
@@ -62,6 +63,17 @@ class Sequential(Module):
         return any(layer.takes_graphs for layer in self.layers)
 
     @property
+    def takes_masks(self) -> bool:
+        return True
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        for layer in self.layers:
+            if mask.ndim == 1:
+                break
+            mask = layer.presence(mask).astype(bool)
+        return mask
+
+    @property
     def vocabulary_size(self) -> int | None:
         return self.layers[0].vocabulary_size if self.layers else None
 
@@ -84,7 +96,7 @@ class Sequential(Module):
                 "use those that net.init(key, shape) returns."
             )
         for layer, p in zip(self.layers, params, strict=True):
-            x = with_nodes(x, feed(layer, p, x))
+            x = passed_on(layer, x, feed(layer, p, x))
         return nodes(x)
 
     def native_steps(self, shape: tuple[int, ...]) -> tuple[list[Step], int, Module] | None:

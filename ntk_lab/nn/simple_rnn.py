@@ -11,9 +11,11 @@ from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State, moments
 from ntk_lab.kernel.layout import Carry
 from ntk_lab.kernel.positions import flatten, select
-from ntk_lab.kernel.recurrent import Step, recurrence
+from ntk_lab.kernel.recurrent import Step, recurrence, recurrence_of_present
 from ntk_lab.nn.activation import Activation
 from ntk_lab.nn.erf import Erf
+from ntk_lab.nn.graph import nodes
+from ntk_lab.nn.masked import mask_of
 from ntk_lab.nn.module import Module, Params, hyper, module, submodules
 from ntk_lab.nn.parameterization import (
     Parameterization,
@@ -121,6 +123,13 @@ class SimpleRNN(Module):
             )
         return (self.width,) if self.outputs == "last" else (shape[0], self.width)
 
+    @property
+    def takes_masks(self) -> bool:
+        return True
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return jnp.any(mask, axis=1) if self.outputs == "last" else mask
+
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype=None) -> Params:
         self.output_shape(shape)
         dtype = jnp.result_type(float) if dtype is None else dtype
@@ -134,24 +143,30 @@ class SimpleRNN(Module):
             params["b"] = inputs.bias_init * jax.random.normal(b, (self.width,), dtype)
         return params
 
-    def apply(self, params: Params, x: jax.Array) -> jax.Array:
+    def apply(self, params: Params, x: Any) -> jax.Array:
         recurrent, inputs = self._scales(params["u"].shape[0])
-        driven = inputs.weight_scale * (x @ params["u"])
+        driven = inputs.weight_scale * (nodes(x) @ params["u"])
         if "b" in params:
             driven = driven + (inputs.bias_scale * params["b"]).reshape(1, 1, -1)
 
-        def step(h: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
-            h = self.activation.function(recurrent.weight_scale * (h @ params["w"]) + drive)
+        def step(h: jax.Array, inputs: Any) -> tuple[jax.Array, jax.Array]:
+            drive, present = inputs
+            after = self.activation.function(recurrent.weight_scale * (h @ params["w"]) + drive)
+            h = after if present is None else jnp.where(present, after, h)
             return h, h
 
         start = jnp.zeros_like(driven[:, 0])
-        last, states = jax.lax.scan(step, start, jnp.moveaxis(driven, 1, 0))
+        mask = mask_of(x, -1, 1)
+        steps = jax.tree.map(lambda v: jnp.moveaxis(v, 1, 0), (driven, mask))
+        last, states = jax.lax.scan(step, start, steps)
         return last if self.outputs == "last" else jnp.moveaxis(states, 0, 1)
 
     def need(self, after: Need) -> Need:
-        if self.outputs == "last":
-            return Need(Carry.DIAGONAL, variances=True)
-        return after.for_activation()
+        carry = Carry.DIAGONAL if self.outputs == "last" else after.carry
+        if after.ragged:
+            # Equal times of two examples are steps of different number.
+            carry = max(carry, Carry.FULL)
+        return replace(after, carry=carry, variances=True)
 
     def propagate(self, state: State) -> State:
         state = moments(state)
@@ -169,5 +184,11 @@ class SimpleRNN(Module):
             constant=None if self.b_std is None else inputs.constant(),
             constant_tangent=inputs.bias_tangent(),
         )
-        after = replace(recurrence(state, step).features(), channels=width)
-        return flatten(select(after, [slice(-1, None)])) if self.outputs == "last" else after
+        last = self.outputs == "last"
+        if state.masks is None:
+            after = recurrence(state, step)
+            after = select(after, [slice(-1, None)]) if last else after
+        else:
+            after = recurrence_of_present(state, state.masks, step, last)
+        after = replace(after.features(), channels=width)
+        return flatten(after) if last else after

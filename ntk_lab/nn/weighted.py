@@ -19,6 +19,7 @@ from ntk_lab.nn.parameterization import (
     outputs,
     scales,
 )
+from ntk_lab.nn.window import middles
 
 
 class Weighted(Module):
@@ -72,6 +73,9 @@ class Weighted(Module):
     def windows(self, sizes: tuple[int, ...]) -> list[Window]:
         """Filter windows over the spatial axes."""
         return [Window.single() for _ in sizes]
+
+    def presence(self, mask: jax.Array) -> jax.Array:
+        return middles(self.windows(mask.shape[1:]), mask)
 
     def weight_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the weights for examples of that shape."""

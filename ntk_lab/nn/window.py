@@ -4,6 +4,10 @@ import operator
 from collections.abc import Sequence
 from itertools import repeat
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.positions import Window
 
@@ -112,3 +116,20 @@ def _check_outputs(layer: str, windows: Sequence[Window], sizes: Sequence[int]) 
                 f"{layer} pads an axis of size {size} periodically by more than its own size: "
                 "make the window or the dilation smaller."
             )
+
+
+def middles(windows: Sequence[Window], mask: jax.Array) -> jax.Array:
+    """Values ``(n, *S)`` at the middle of the window of each output, ``(n, *outputs)``."""
+    for axis, (window, size) in enumerate(zip(windows, mask.shape[1:], strict=True), start=1):
+        if window == Window.single():
+            continue
+        places = window.firsts(size) + (window.taps - 1) * window.dilation // 2
+        mask = jnp.take(mask, jnp.asarray(places % size), axis=axis)
+    return mask
+
+
+def along_axes(matrices: Sequence[np.ndarray], x: jax.Array) -> jax.Array:
+    """Linear maps of the spatial axes of ``(n, *S, ...)``, one matrix for each."""
+    for axis, matrix in enumerate(matrices, start=1):
+        x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(matrix.T, x.dtype), (axis, 0)), -1, axis)
+    return x
