@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntk_lab.empirical.ntk import free_memory, ntk
+from ntk_lab.empirical.ntk import ntk
 from ntk_lab.errors import InputError, NumericalError
+from ntk_lab.kernel.plan import free_memory
 
 # Fewer samples say too little of their own error to stop on.
 _FEWEST = 16

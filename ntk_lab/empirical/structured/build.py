@@ -33,6 +33,10 @@ class Program:
         values = [*self.consts, *leaves]
         return self._compiled(tuple(parts), values, list(inputs), basis)
 
+    def evaluate(self, leaves: Sequence[Any], example: Sequence[Any]) -> Any:
+        """Outputs of one example, flattened."""
+        return programs.outputs(self.closed, [*self.consts, *leaves, *example])
+
     def _features(self, parts, values, inputs, basis):
         return programs.features(self.closed, parts, self.leaf_count, values, inputs, basis)
 

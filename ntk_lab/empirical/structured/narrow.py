@@ -43,7 +43,8 @@ def narrowed(closed: Any, consts: Sequence[Any], args: Sequence[Any]) -> Any:
 
     def run(*values):
         env: dict[Any, tuple[Any, Box]] = {}
-        for var, value in zip(jaxpr.invars, values, strict=True):
+        known = zip(jaxpr.constvars, closed.consts, strict=True)
+        for var, value in [*known, *zip(jaxpr.invars, values, strict=True)]:
             env[var] = (value, _whole(var))
 
         def read(atom, box):

@@ -1,13 +1,13 @@
 """A function of one example as a program that returns what each parameter contributes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ntk_lab.empirical.structured.factors import Factor, Outer, Rows, Tokens, join
+from ntk_lab.empirical.structured.factors import Factor, Outer, Rows, Tokens, join, rows
 from ntk_lab.empirical.structured.rules import zeros_like
 from ntk_lab.empirical.structured.trace import bind, is_literal
 from ntk_lab.empirical.structured.uses import Use
@@ -71,6 +71,7 @@ def features(
     def one(example):
         def run(probes, free):
             env = dict(zip(jaxpr.invars, [*values, *example], strict=True))
+            env.update(zip(jaxpr.constvars, closed.consts, strict=True))
             for leaf, value in zip(opaque, free, strict=True):
                 env[jaxpr.invars[offset + leaf]] = value
             _evaluate(jaxpr, env, dict(zip(places, probes, strict=True)))
@@ -84,9 +85,18 @@ def features(
         known = dict(zip(operands, held, strict=True))
         at = dict(zip(places, cotangents, strict=True))
         gradients = dict(zip(opaque, direct, strict=True))
-        return [_part(p, known, at, gradients, jaxpr.invars[offset + p.leaf]) for p in parts]
+        found = [_part(p, known, at, gradients, jaxpr.invars[offset + p.leaf]) for p in parts]
+        return [_early(f) if p.early else f for p, f in zip(parts, found, strict=True)]
 
     return jax.vmap(one)(list(inputs))
+
+
+def outputs(closed: Any, values: Sequence[Any]) -> Any:
+    """Outputs for constants, parameters and one example."""
+    env = dict(zip(closed.jaxpr.invars, values, strict=True))
+    env.update(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    _evaluate(closed.jaxpr, env, {})
+    return _read(env, closed.jaxpr.outvars[0])
 
 
 def _evaluate(jaxpr: Any, env: dict[Any, Any], probes: dict[Any, Any]) -> None:
@@ -110,11 +120,20 @@ def _part(part: Part, known: Any, at: Any, gradients: Any, leaf: Any) -> Factor:
                     for u in part.uses)
         return Rows(total.reshape(len(total), -1))
     factors = [_outer(part, use, known, at[use.place]) for use in part.uses]
-    if len(factors) > 1:
-        # No axis of examples here yet.
-        stacked = [jax.tree.map(lambda v: v[None], f) for f in factors]
-        return jax.tree.map(lambda v: v[0], join(stacked))
-    return factors[0]
+    return factors[0] if len(factors) == 1 else _one(join([_many(f) for f in factors]))
+
+
+def _many(factor: Factor) -> Factor:
+    """With an axis of examples, of length one."""
+    return jax.tree.map(lambda v: v[None], factor)
+
+
+def _one(factor: Factor) -> Factor:
+    return jax.tree.map(lambda v: v[0], factor)
+
+
+def _early(factor: Factor) -> Factor:
+    return _one(Rows(rows(_many(factor))))
 
 
 def _operand(use: Use, known: Any) -> Any:
@@ -157,7 +176,3 @@ def _leaf_gradient(use: Use, known: Any, cotangent: Any, leaf: Any) -> Any:
     )
     return result
 
-
-def with_forms(parts: Sequence[Part], forms: Sequence[str]) -> list[Part]:
-    """The same parts with other forms."""
-    return [replace(p, form=f) for p, f in zip(parts, forms, strict=True)]
