@@ -106,19 +106,21 @@ def _narrowing(equation: Any, boxes: Sequence[Box | None]) -> Narrowing:
 
 def _elementwise(equation: Any, box: Box) -> Narrowing:
     shape = equation.outvars[0].aval.shape
-    operands = [
-        None if is_literal(a) else (box if a.aval.shape == shape else _whole(a))
-        for a in equation.invars
-    ]
+
+    def part(atom):
+        if len(atom.aval.shape) != len(shape):
+            return _whole(atom)
+        # Axes of length one are repeated.
+        sizes = zip(box, atom.aval.shape, shape, strict=True)
+        return tuple(b if n == m else (0, n) for b, n, m in sizes)
 
     def compute(values):
         # A literal with axes would keep its shape.
-        values = [
-            _cut(v, _whole(a), box) if is_literal(a) and a.aval.shape == shape and shape else v
-            for v, a in zip(values, equation.invars, strict=True)
-        ]
-        return bind(equation, values)
+        pairs = zip(values, equation.invars, strict=True)
+        cut = [_cut(v, _whole(a), part(a)) if is_literal(a) else v for v, a in pairs]
+        return bind(equation, cut)
 
+    operands = [None if is_literal(a) else part(a) for a in equation.invars]
     return Narrowing(operands, box, compute)
 
 

@@ -214,9 +214,17 @@ def _div(equation: Any, position: int) -> Rule | None:
 def _direct(
     equation: Any, position: int, operand: int | None, gradient: Callable[..., Any]
 ) -> Rule | None:
-    if equation.invars[position].aval.shape != equation.outvars[0].aval.shape:
+    shape, out = equation.invars[position].aval.shape, equation.outvars[0].aval.shape
+    if shape and len(shape) != len(out):
         return None
-    return Rule(kind="direct", operand=operand, gradient=gradient)
+    # Elementwise operations repeat scalars and axes of length one.
+    repeated = [a for a in range(len(out)) if not shape or shape[a] != out[a]]
+
+    def summed(*values):
+        full = gradient(*values)
+        return full.sum(repeated, keepdims=bool(shape)) if repeated else full
+
+    return Rule(kind="direct", operand=operand, gradient=summed)
 
 
 _RULES: dict[str, Callable[[Any, int], Rule | None]] = {

@@ -255,5 +255,6 @@ def _is_bias(bias: Use, use: Use) -> bool:
     shape = use.place.aval.shape
     if bias.equation.outvars[0].aval.shape != shape:
         return False
-    varying = {i for i, a in enumerate(bias.view.axes) if a is not None and shape[i] != 1}
+    seen = bias.equation.invars[bias.position].aval.shape
+    varying = {i for i, n in enumerate(seen) if n != 1 and bias.view.axes[i] is not None}
     return varying == {i for i in use.rule.free if shape[i] != 1}
