@@ -13,7 +13,7 @@ from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.arguments import Arguments
 from ntk_lab.empirical.structured.build import Program
 from ntk_lab.empirical.structured.costs import Problem, choose
-from ntk_lab.empirical.structured.factors import Factor, Mode, contract, take
+from ntk_lab.empirical.structured.factors import Factor, Mode, contract, formed, take
 from ntk_lab.empirical.structured.program import Part
 from ntk_lab.empirical.tiles import Tiling, plan_tiles
 
@@ -215,15 +215,23 @@ def _square(factors: Sequence[Factor], mode: Mode, groups: Groups, dtype: str) -
     n = shape[0]
     k = 1 if mode == "trace" else jax.tree.leaves(factors[0])[-1].shape[1]
     panels = _PANELS if n >= 2 * _PANELS and n * n * k * k >= _SMALL else 1
-    if panels == 1:
-        return _contracted(factors, factors, mode, groups, dtype)
     edges = [round(n * i / panels) for i in range(panels + 1)]
-    bands = []
-    for start, stop in zip(edges, edges[1:], strict=False):
-        left = [take(f, start, stop) for f in factors]
-        right = [take(f, start, n) for f in factors]
-        bands.append(_contracted(left, right, mode, groups, dtype))
-    return [_assemble([band[g] for band in bands], edges) for g in range(len(groups))]
+    return [_upper([factors[i] for i in group], mode, edges, dtype) for group in groups]
+
+
+def _upper(factors: Sequence[Factor], mode: Mode, edges: list[int], dtype: str) -> jax.Array:
+    """Sum of the kernels of some parts, from panels above the diagonal."""
+    bands: list[Any] = [0] * (len(edges) - 1)
+    for factor in factors:
+        ready = formed(factor)
+        for band, start in enumerate(edges[:-1]):
+            left, right = take(ready, start, edges[band + 1]), take(ready, start, edges[-1])
+            bands[band] = bands[band] + contract(left, right, mode).astype(dtype)
+    return _assemble([_ordered(band, mode) for band in bands], edges)
+
+
+def _ordered(kernel: Any, mode: Mode) -> jax.Array:
+    return kernel.transpose(0, 2, 1, 3) if mode == "full" else kernel
 
 
 def _assemble(bands: list[jax.Array], edges: list[int]) -> jax.Array:
@@ -244,5 +252,5 @@ def _contracted(
     for group in groups:
         parts = [contract(left[i], right[i], mode).astype(dtype) for i in group]
         total = sum(parts[1:], start=parts[0])
-        results.append(total.transpose(0, 2, 1, 3) if mode == "full" else total)
+        results.append(_ordered(total, mode))
     return results

@@ -65,6 +65,9 @@ def cost(part: Part, shape: Sequence[int], problem: Problem) -> Cost:
         rows = c * b * i * o
         held, late = (rows, 0) if part.early else (factors, rows)
         return Cost(form, 2 * squared * b * i * o, held, late)
+    if part.form == "mixed":
+        pair = 2.0 * c * t * i * o + 2.0 * c * c * t * o
+        return Cost(2.0 * c * t * i * o, pair, factors, c * i * o, c * t * o)
     similar = t * t * b * (_ENTRY if tokens else 2 * i)
     match problem.mode:
         case "full":
@@ -91,7 +94,10 @@ def choose(parts: Sequence[Part], shapes: Sequence[Any], problem: Problem) -> li
         early = replace(part, form="rows", early=True)
         gram = replace(part, form="gram", early=False)
         rows = early if cost(early, shape, problem).held <= cost(late, shape, problem).held else late
-        better = min((gram, rows), key=lambda p: cost(p, shape, problem).operations(problem))
+        forms = [gram, rows]
+        if part.kind == "outer" and problem.mode == "full" and part.sizes[0] == 1 < part.sizes[1]:
+            forms.append(replace(part, form="mixed", early=False))
+        better = min(forms, key=lambda p: cost(p, shape, problem).operations(problem))
         chosen.append(better)
     return chosen
 

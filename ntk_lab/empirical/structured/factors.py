@@ -11,12 +11,13 @@ Mode = Literal["full", "trace", "diagonal"]
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["gradient"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["gradient"], meta_fields=["form"])
 @dataclass(frozen=True)
 class Rows:
     """Per-example gradients ``(n, C, P)``."""
 
     gradient: jax.Array
+    form: str = "rows"
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["a", "d"], meta_fields=["form"])
@@ -24,7 +25,8 @@ class Rows:
 class Outer:
     """Gradients ``sum_t a[b, t, i] d[b, t, o]``: ``a`` is ``(n, B, T, I)``, ``d`` ``(n, C, B, T, O)``.
 
-    ``form`` is ``"rows"`` to form them, ``"gram"`` to multiply Gram matrices.
+    ``form`` is ``"rows"`` to form them, ``"gram"`` to multiply Gram matrices, ``"mixed"`` to
+    multiply those of one side with the factors of the other.
     """
 
     a: jax.Array
@@ -45,12 +47,40 @@ class Tokens:
     size: int
 
 
-Factor = Rows | Outer | Tokens
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["gradient", "a", "d"], meta_fields=["form"]
+)
+@dataclass(frozen=True)
+class Mixed:
+    """Gradients ``(n, C, O, I)`` beside their factors ``(n, T, I)`` and ``(n, C, T, O)``."""
+
+    gradient: jax.Array
+    a: jax.Array
+    d: jax.Array
+    form: str = "mixed"
+
+
+Factor = Rows | Outer | Tokens | Mixed
+
+
+def formed(factor: Factor) -> Factor:
+    """With gradients formed, if that is its form: once, where it is used several times."""
+    if isinstance(factor, (Rows, Mixed)):
+        return factor
+    if factor.form == "rows":
+        return Rows(rows(factor))
+    if factor.form == "mixed" and isinstance(factor, Outer):
+        n, c, _, _, o = factor.d.shape
+        gradient = rows(factor).reshape(n, c, o, -1)
+        return Mixed(gradient, factor.a[:, 0], factor.d[:, :, 0])
+    return factor
 
 
 def contract(left: Factor, right: Factor, mode: Mode) -> jax.Array:
     """Kernel of two sets of examples: ``(n1, C, n2, C)``, or ``(n1, n2[, C])``."""
-    if isinstance(left, Rows) or left.form == "rows":
+    if left.form == "mixed":
+        return _mixed(formed(left), formed(right))
+    if left.form == "rows":
         return _product(rows(left), rows(right), mode)
     if isinstance(left, Tokens):
         same = (left.ids[:, :, None, None] == right.ids[None, None]).astype(left.d.dtype)
@@ -73,7 +103,10 @@ def rows(factor: Factor) -> jax.Array:
     if isinstance(factor, Rows):
         return factor.gradient
     if isinstance(factor, Tokens):
-        n, c, _, _, o = factor.d.shape
+        n, c, _, t, o = factor.d.shape
+        if factor.size <= 8 * t:  # scattering takes longer than a product that small
+            hot = jax.nn.one_hot(factor.ids, factor.size, dtype=factor.d.dtype)
+            return rows(Outer(hot[:, None], factor.d, "rows"))
         zeros = jnp.zeros((factor.size, c, o), factor.d.dtype)
         one = lambda ids, d: zeros.at[ids].add(d.transpose(1, 0, 2), mode="drop")  # noqa: E731
         full = jax.vmap(one)(factor.ids, factor.d[:, :, 0])
@@ -130,6 +163,20 @@ def _gram(similar: jax.Array, d1: jax.Array, d2: jax.Array, mode: Mode) -> jax.A
     product = jnp.matmul(d1.reshape(-1, o), d2.reshape(-1, o).T, precision=_PRECISION)
     product = product.reshape(n1, c, t, n2, c, t) * similar[:, None, :, :, None, :]
     return product.sum((2, 5))
+
+
+def _mixed(left: Mixed, right: Mixed) -> jax.Array:
+    """Gradients of the left examples times the inputs, then the cotangents, of the right ones.
+
+    In an order of axes in which nothing but the gradients has to be transposed.
+    """
+    n1, c, o, i = left.gradient.shape
+    n2, t, _ = right.a.shape
+    turned = left.gradient.transpose(3, 2, 0, 1).reshape(i, -1)
+    projected = jnp.matmul(right.a.reshape(-1, i), turned, precision=_PRECISION)
+    projected = projected.reshape(n2, t * o, n1 * c)
+    product = jnp.matmul(right.d.reshape(n2, c, t * o), projected, precision=_PRECISION)
+    return product.reshape(n2, c, n1, c).transpose(2, 3, 0, 1)
 
 
 def _product(g1: jax.Array, g2: jax.Array, mode: Mode) -> jax.Array:
