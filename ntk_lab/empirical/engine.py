@@ -222,11 +222,18 @@ def _square(factors: Sequence[Factor], mode: Mode, groups: Groups, dtype: str) -
 def _upper(factors: Sequence[Factor], mode: Mode, edges: list[int], dtype: str) -> jax.Array:
     """Sum of the kernels of some parts, from panels above the diagonal."""
     bands: list[Any] = [0] * (len(edges) - 1)
+    whole: Any = 0
     for factor in factors:
+        if factor.form == "mixed":
+            whole = whole + contract(factor, factor, mode, upper=True).astype(dtype)
+            continue
         ready = formed(factor)
         for band, start in enumerate(edges[:-1]):
             left, right = take(ready, start, edges[band + 1]), take(ready, start, edges[-1])
             bands[band] = bands[band] + contract(left, right, mode).astype(dtype)
+    if not isinstance(whole, int):
+        for band, start in enumerate(edges[:-1]):
+            bands[band] = bands[band] + whole[start : edges[band + 1], :, start:]
     return _assemble([_ordered(band, mode) for band in bands], edges)
 
 

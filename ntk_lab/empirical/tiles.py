@@ -11,6 +11,7 @@ from ntk_lab.errors import InputError
 
 # A tile costs at least this many operations, in compiled calls and copies.
 _OVERHEAD = 5e7
+_UNROLLED = 32  # examples of a tile of the mixed form, which is unrolled over them
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class _Model:
     example: float
     forming: float
     products: float
+    most: int
 
     def bytes(self, block: int, held: int, whole: bool) -> float:
         rows = block * held + (0 if whole else block)
@@ -85,6 +87,7 @@ def _model(closed: Any, parts: Sequence[Part], shapes: Sequence[Any], problem: P
         example=operations * (1 + c) + sum(x.example for x in costs if not x.late),
         forming=sum(x.example for x in costs if x.late),
         products=sum(x.pair for x in costs),
+        most=_UNROLLED if any(p.form == "mixed" for p in parts) else max(problem.n1, problem.n2),
     )
 
 
@@ -97,6 +100,8 @@ def _blocks(
     best = None
     for count in _counts(largest):
         block = math.ceil(largest / count)
+        if block > model.most:
+            continue
         rows, columns = math.ceil(n1 / block), math.ceil(n2 / block)
         whole = rows == columns == 1 and problem.symmetric
         left = memory - model.bytes(block, 0, False)

@@ -66,8 +66,8 @@ def cost(part: Part, shape: Sequence[int], problem: Problem) -> Cost:
         held, late = (rows, 0) if part.early else (factors, rows)
         return Cost(form, 2 * squared * b * i * o, held, late)
     if part.form == "mixed":
-        pair = 2.0 * c * t * i * o + 2.0 * c * c * t * o
-        return Cost(2.0 * c * t * i * o, pair, factors, c * i * o, c * t * o)
+        pair = 2.0 * t * t * i + 2.0 * c * t * o * (t + c)
+        return Cost(0, pair, factors, 2 * c * t * o)
     similar = t * t * b * (_ENTRY if tokens else 2 * i)
     match problem.mode:
         case "full":

@@ -26,7 +26,7 @@ class Outer:
     """Gradients ``sum_t a[b, t, i] d[b, t, o]``: ``a`` is ``(n, B, T, I)``, ``d`` ``(n, C, B, T, O)``.
 
     ``form`` is ``"rows"`` to form them, ``"gram"`` to multiply Gram matrices, ``"mixed"`` to
-    multiply those of one side with the factors of the other.
+    multiply that of the inputs with the cotangents.
     """
 
     a: jax.Array
@@ -47,39 +47,21 @@ class Tokens:
     size: int
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["gradient", "a", "d"], meta_fields=["form"]
-)
-@dataclass(frozen=True)
-class Mixed:
-    """Gradients ``(n, C, O, I)`` beside their factors ``(n, T, I)`` and ``(n, C, T, O)``."""
-
-    gradient: jax.Array
-    a: jax.Array
-    d: jax.Array
-    form: str = "mixed"
-
-
-Factor = Rows | Outer | Tokens | Mixed
+Factor = Rows | Outer | Tokens
 
 
 def formed(factor: Factor) -> Factor:
     """With gradients formed, if that is its form: once, where it is used several times."""
-    if isinstance(factor, (Rows, Mixed)):
-        return factor
-    if factor.form == "rows":
-        return Rows(rows(factor))
-    if factor.form == "mixed" and isinstance(factor, Outer):
-        n, c, _, _, o = factor.d.shape
-        gradient = rows(factor).reshape(n, c, o, -1)
-        return Mixed(gradient, factor.a[:, 0], factor.d[:, :, 0])
-    return factor
+    return Rows(rows(factor)) if factor.form == "rows" else factor
 
 
-def contract(left: Factor, right: Factor, mode: Mode) -> jax.Array:
-    """Kernel of two sets of examples: ``(n1, C, n2, C)``, or ``(n1, n2[, C])``."""
-    if left.form == "mixed":
-        return _mixed(formed(left), formed(right))
+def contract(left: Factor, right: Factor, mode: Mode, upper: bool = False) -> jax.Array:
+    """Kernel of two sets of examples: ``(n1, C, n2, C)``, or ``(n1, n2[, C])``.
+
+    ``upper`` says that both are the same, so that a half is enough.
+    """
+    if left.form == "mixed" and isinstance(left, Outer) and isinstance(right, Outer):
+        return _mixed(left, right, upper)
     if left.form == "rows":
         return _product(rows(left), rows(right), mode)
     if isinstance(left, Tokens):
@@ -165,18 +147,31 @@ def _gram(similar: jax.Array, d1: jax.Array, d2: jax.Array, mode: Mode) -> jax.A
     return product.sum((2, 5))
 
 
-def _mixed(left: Mixed, right: Mixed) -> jax.Array:
-    """Gradients of the left examples times the inputs, then the cotangents, of the right ones.
+def _mixed(left: Outer, right: Outer, upper: bool) -> jax.Array:
+    """Similarities of inputs times the cotangents of one right example, then of all left ones.
 
-    In an order of axes in which nothing but the gradients has to be transposed.
+    ``sum_(t, s) d1[a, t] . (a1[t] . a2[s]) d2[b, s]``, the sum over ``s`` first. Unrolled over the
+    right examples: in this order of axes nothing has to be transposed but their cotangents.
     """
-    n1, c, o, i = left.gradient.shape
-    n2, t, _ = right.a.shape
-    turned = left.gradient.transpose(3, 2, 0, 1).reshape(i, -1)
-    projected = jnp.matmul(right.a.reshape(-1, i), turned, precision=_PRECISION)
-    projected = projected.reshape(n2, t * o, n1 * c)
-    product = jnp.matmul(right.d.reshape(n2, c, t * o), projected, precision=_PRECISION)
-    return product.reshape(n2, c, n1, c).transpose(2, 3, 0, 1)
+    n1, c, _, t, o = left.d.shape
+    n2 = right.a.shape[0]
+    similar = _similarity(left.a[:, 0], right.a[:, 0])
+    flat = left.d.reshape(n1, c, t * o)
+    columns = []
+    for j in range(n2):
+        used = min(j + 1, n1) if upper else n1
+        cotangents = right.d[j, :, 0].transpose(1, 2, 0).reshape(t, o * c)
+        weighted = similar[:used, :, j].reshape(used * t, t)
+        weighted = jnp.matmul(weighted, cotangents, precision=_PRECISION)
+        column = jnp.matmul(flat[:used], weighted.reshape(used, t * o, c), precision=_PRECISION)
+        if used < n1:
+            column = jnp.concatenate([column, jnp.zeros((n1 - used, c, c), column.dtype)])
+        columns.append(column)
+    kernel = jnp.stack(columns, axis=2)
+    if not upper:
+        return kernel
+    below = jnp.arange(n1)[:, None] > jnp.arange(n1)[None]
+    return jnp.where(below[:, None, :, None], kernel.transpose(2, 3, 0, 1), kernel)
 
 
 def _product(g1: jax.Array, g2: jax.Array, mode: Mode) -> jax.Array:
