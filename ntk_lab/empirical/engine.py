@@ -17,6 +17,8 @@ from ntk_lab.empirical.structured.factors import Factor, Mode, contract, formed,
 from ntk_lab.empirical.structured.program import Part
 from ntk_lab.empirical.tiles import Tiling, plan_tiles
 
+Range = tuple[int, int]
+Place = tuple[Range, Range, Range, Range]
 Groups = tuple[tuple[int, ...], ...]
 Progress = Callable[[int, int], Any]
 
@@ -65,8 +67,7 @@ def kernels(job: Job, groups: Groups, progress: Progress | None = None) -> list[
     shape = (n1, n2, *job.trailing)
     if 0 in shape or not job.parts:
         return [jnp.zeros(shape, job.args.dtype) for _ in groups]
-    chunks = _ranges(job.problem.outputs, job.tiling.cotangents)
-    rows, columns = (_ranges(n, job.tiling.block) for n in (n1, n2))
+    rows, columns, chunks = _grid(job)
     symmetric = job.args.inputs2 is None
     if len(chunks) == len(rows) == len(columns) == 1:
         result = _single(job, groups, symmetric)
@@ -74,7 +75,7 @@ def kernels(job: Job, groups: Groups, progress: Progress | None = None) -> list[
             jax.block_until_ready(result)
             progress(1, 1)
         return result
-    total = _count(len(rows), len(columns), len(chunks), symmetric, job.problem.mode)
+    total = tiles(job)
     results = [_Result(shape, job.args.dtype, job.concrete) for _ in groups]
     for done, (place, tiles) in enumerate(_tiles(job, groups, rows, columns, chunks), 1):
         for result, tile in zip(results, tiles, strict=True):
@@ -91,10 +92,6 @@ def _single(job: Job, groups: Groups, symmetric: bool) -> list[jax.Array]:
         return _square(left, job.problem.mode, groups, str(args.dtype))
     right = program.features(job.parts, args.leaves, args.inputs2 or [], job.basis)
     return _tile(left, right, job.problem.mode, groups, str(args.dtype))
-
-
-Range = tuple[int, int]
-Place = tuple[Range, Range, Range, Range]
 
 
 def _tiles(
@@ -138,14 +135,22 @@ def _chunk_pairs(chunks: list[Range], symmetric: bool, mode: Mode) -> list[tuple
     return [(p, q) for i, p in enumerate(chunks) for q in chunks[i if symmetric else 0 :]]
 
 
-def _count(rows: int, columns: int, chunks: int, symmetric: bool, mode: Mode) -> int:
+def tiles(job: Job) -> int:
     """Number of tiles."""
+    rows, columns, chunks = map(len, _grid(job))
     square, half = rows * columns, rows * (rows + 1) // 2
-    if mode != "full":
+    symmetric = job.args.inputs2 is None
+    if job.problem.mode != "full":
         return chunks * (half if symmetric else square)
     if symmetric:
         return chunks * half + chunks * (chunks - 1) // 2 * square
     return chunks * chunks * square
+
+
+def _grid(job: Job) -> tuple[list[Range], list[Range], list[Range]]:
+    n1, n2 = job.args.sizes
+    rows, columns = (_ranges(n, job.tiling.block) for n in (n1, n2))
+    return rows, columns, _ranges(job.problem.outputs, job.tiling.cotangents)
 
 
 class _Result:

@@ -104,7 +104,7 @@ def ntk(
     >>> ntk.empirical.ntk(lambda w, x: x @ w, jnp.ones((3, 2)), jnp.eye(3), outputs="trace")[0, 0]
     Array(1., dtype=float32)
     """
-    _check_method(method)
+    check_method(method)
     args = arguments(f, params, x1, x2, select)
     mode, basis, squeeze = cotangents(outputs, args)
     limit = free_memory() / 4 if memory is None else memory
@@ -271,7 +271,8 @@ def cotangents(outputs: Any, args: Arguments) -> tuple[Mode, jax.Array, bool]:
     return "full", projection.T.astype(dtype), vector
 
 
-def _check_method(method: str) -> None:
+def check_method(method: str) -> None:
+    """Refuse unknown methods."""
     if method not in ("auto", "jacobian", "vector-products", "structured"):
         raise InputError(
             f"method={method!r}; choose 'auto', 'jacobian', 'vector-products' or 'structured'."
