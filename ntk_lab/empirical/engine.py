@@ -77,8 +77,8 @@ def kernels(job: Job, groups: Groups, progress: Progress | None = None) -> list[
         return result
     total = tiles(job)
     results = [_Result(shape, job.args.dtype, job.concrete) for _ in groups]
-    for done, (place, tiles) in enumerate(_tiles(job, groups, rows, columns, chunks), 1):
-        for result, tile in zip(results, tiles, strict=True):
+    for done, (place, found) in enumerate(_tiles(job, groups, rows, columns, chunks), 1):
+        for result, tile in zip(results, found, strict=True):
             result.put(place, tile, job.problem.mode, symmetric)
         if progress is not None:
             progress(done, total)
@@ -122,11 +122,11 @@ def _tiles(
                 for i, span in enumerate(panel):
                     if half and start + i > j:
                         continue
-                    tiles = _tile(held[i], right, mode, groups, dtype)
-                    tiles = [_cropped(t, span, column) for t in tiles]
+                    found = _tile(held[i], right, mode, groups, dtype)
+                    found = [_cropped(t, span, column) for t in found]
                     if mode == "trace" and len(chunks) > 1:
-                        tiles = [t * ((p[1] - p[0]) / job.problem.outputs) for t in tiles]
-                    yield (span, column, p, q), tiles
+                        found = [t * ((p[1] - p[0]) / job.problem.outputs) for t in found]
+                    yield (span, column, p, q), found
 
 
 def _chunk_pairs(chunks: list[Range], symmetric: bool, mode: Mode) -> list[tuple[Range, Range]]:

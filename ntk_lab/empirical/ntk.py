@@ -236,8 +236,8 @@ def nngp(
     args = arguments(f, params, x1, x2, None)
     mode, basis, squeeze = cotangents(outputs, args)
     check_examples(build(f, args.signature(structured=True, merge=True)), args)
-    f1 = f(params, x1).reshape(args.sizes[0], -1)
-    f2 = f1 if x2 is None else f(params, x2).reshape(args.sizes[1], -1)
+    f1 = f(params, x1).reshape(args.sizes[0], args.outputs)
+    f2 = f1 if x2 is None else f(params, x2).reshape(args.sizes[1], args.outputs)
     f1, f2 = (jnp.matmul(v, basis.T.astype(v.dtype), precision="highest") for v in (f1, f2))
     if mode == "full":
         kernel = f1[:, None, :, None] * f2[None, :, None, :]

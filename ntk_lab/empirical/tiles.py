@@ -56,6 +56,8 @@ def plan_tiles(
 ) -> Tiling:
     """The cheapest tiling within ``memory`` bytes."""
     cotangents = problem.outputs
+    if 0 in (problem.n1, problem.n2, cotangents):
+        return Tiling(1, 1, max(cotangents, 1), 0, 0)
     while True:
         part_problem = replace(problem, outputs=cotangents)
         model = _model(closed, parts, shapes, part_problem)

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
-from ntk_lab.empirical.structured.trace import bind, is_literal
+from ntk_lab.empirical.structured.trace import bind, flatten, is_literal
 
 Box = tuple[tuple[int, int], ...]
 
@@ -246,6 +247,51 @@ def _dot_general(equation: Any, box: Box) -> Narrowing | None:
     return Narrowing(boxes, box, lambda v: bind(equation, v))
 
 
+def _custom_jvp(equation: Any, box: Box) -> Narrowing | None:
+    """An activation with its own derivative: filled up to its size, which does no work when fused.
+
+    Only if neither the function nor its derivative rule looks beyond one entry.
+    """
+    shape = equation.outvars[0].aval.shape
+    atoms = equation.invars
+    if any(is_literal(a) or a.aval.shape not in ((), shape) for a in atoms):
+        return None
+    if not _acts_on_entries(equation):
+        return None
+    filling = [(lo, n - hi, 0) for (lo, hi), n in zip(box, shape, strict=True)]
+
+    def compute(values):
+        full = [
+            lax.pad(v, jnp.zeros((), v.dtype), filling) if a.aval.shape == shape else v
+            for v, a in zip(values, atoms, strict=True)
+        ]
+        (result,) = bind(equation, full)
+        return [_cut(result, _whole(equation.outvars[0]), box)]
+
+    return Narrowing([box if a.aval.shape == shape else _whole(a) for a in atoms], box, compute)
+
+
+def _acts_on_entries(equation: Any) -> bool:
+    def derivative(primals, tangents):
+        (value,), (change,) = jax.jvp(lambda *p: bind(equation, p), primals, tangents)
+        return [value, change]
+
+    avals = [jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in equation.invars]
+    if any(not jnp.issubdtype(a.dtype, jnp.floating) for a in avals):
+        return False
+    flat, _ = flatten(derivative, tuple(avals), tuple(avals))
+    shapes = ((), equation.outvars[0].aval.shape)
+    return all(
+        all(v.aval.shape in shapes for v in [*e.invars, *e.outvars])
+        and (e.primitive.name in ELEMENTWISE or _repeats_a_scalar(e))
+        for e in flat.jaxpr.eqns
+    )
+
+
+def _repeats_a_scalar(equation: Any) -> bool:
+    return equation.primitive.name == "broadcast_in_dim" and not equation.invars[0].aval.shape
+
+
 _RULES: dict[str, Callable[[Any, Box], Narrowing | None]] = {
     "broadcast_in_dim": _broadcast,
     "reshape": _reshape,
@@ -254,6 +300,7 @@ _RULES: dict[str, Callable[[Any, Box], Narrowing | None]] = {
     "reduce": _reduce,
     "concatenate": _concatenate,
     "dot_general": _dot_general,
+    "custom_jvp_call": _custom_jvp,
 }
 
 

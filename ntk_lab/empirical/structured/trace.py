@@ -33,7 +33,7 @@ def flatten(function: Callable[..., Sequence[Any]], *args: Any) -> Any:
     def inlined(*values):
         return _inline(closed.jaxpr, values[:count], values[count:])
 
-    flat = jax.make_jaxpr(inlined)(*closed.consts, *args)
+    flat = jax.make_jaxpr(inlined)(*closed.consts, *jax.tree.leaves(args))
     return flat, closed.consts
 
 
