@@ -154,7 +154,7 @@ def test_positions_that_cannot_reach_the_output_are_left_out():
     params = {n: jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=True)}
     x = jax.random.normal(jax.random.key(1), (3, 64, 3))
     costs = [ntk.empirical.plan(lambda p, x, b=b: f(p, x, b), params, x).passes for b in (True, False)]
-    assert costs[0] < costs[1] / 8
+    assert costs[0] < costs[1] / 4
 
 
 @pytest.mark.parametrize("sizes", [(0, 0), (0, 2), (2, 0)])

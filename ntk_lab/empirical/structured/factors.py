@@ -143,7 +143,7 @@ def _gram(similar: jax.Array, d1: jax.Array, d2: jax.Array, mode: Mode) -> jax.A
         product = product.reshape(c, n1, t, n2, t) * similar[None]
         return product.sum((2, 4)).transpose(1, 2, 0)
     product = jnp.matmul(d1.reshape(-1, o), d2.reshape(-1, o).T, precision=_PRECISION)
-    product = product.reshape(n1, c, t, n2, c, t) * similar[:, None, :, :, None, :]
+    product = product.reshape(n1, c, t, n2, -1, t) * similar[:, None, :, :, None, :]
     return product.sum((2, 5))
 
 
@@ -154,18 +154,18 @@ def _mixed(left: Outer, right: Outer, upper: bool) -> jax.Array:
     right examples: in this order of axes nothing has to be transposed but their cotangents.
     """
     n1, c, _, t, o = left.d.shape
-    n2 = right.a.shape[0]
+    n2, c2 = right.d.shape[:2]
     similar = _similarity(left.a[:, 0], right.a[:, 0])
     flat = left.d.reshape(n1, c, t * o)
     columns = []
     for j in range(n2):
         used = min(j + 1, n1) if upper else n1
-        cotangents = right.d[j, :, 0].transpose(1, 2, 0).reshape(t, o * c)
+        cotangents = right.d[j, :, 0].transpose(1, 2, 0).reshape(t, o * c2)
         weighted = similar[:used, :, j].reshape(used * t, t)
         weighted = jnp.matmul(weighted, cotangents, precision=_PRECISION)
-        column = jnp.matmul(flat[:used], weighted.reshape(used, t * o, c), precision=_PRECISION)
+        column = jnp.matmul(flat[:used], weighted.reshape(used, t * o, c2), precision=_PRECISION)
         if used < n1:
-            column = jnp.concatenate([column, jnp.zeros((n1 - used, c, c), column.dtype)])
+            column = jnp.concatenate([column, jnp.zeros((n1 - used, c, c2), column.dtype)])
         columns.append(column)
     kernel = jnp.stack(columns, axis=2)
     if not upper:
@@ -180,7 +180,7 @@ def _product(g1: jax.Array, g2: jax.Array, mode: Mode) -> jax.Array:
     if mode == "full":
         # Contracting four axes by einsum is many times slower on CPU.
         product = jnp.matmul(g1.reshape(-1, p), g2.reshape(-1, p).T, precision=_PRECISION)
-        return product.reshape(n1, c, n2, c)
+        return product.reshape(n1, c, n2, g2.shape[1])
     if mode == "trace":
         left, right = g1.reshape(n1, -1), g2.reshape(n2, -1)
         return jnp.matmul(left, right.T, precision=_PRECISION) / c

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend import core
 
 from ntk_lab.empirical.structured.trace import bind, flatten, is_literal
 
@@ -280,12 +281,20 @@ def _acts_on_entries(equation: Any) -> bool:
     if any(not jnp.issubdtype(a.dtype, jnp.floating) for a in avals):
         return False
     flat, _ = flatten(derivative, tuple(avals), tuple(avals))
-    shapes = ((), equation.outvars[0].aval.shape)
-    return all(
-        all(v.aval.shape in shapes for v in [*e.invars, *e.outvars])
-        and (e.primitive.name in ELEMENTWISE or _repeats_a_scalar(e))
-        for e in flat.jaxpr.eqns
-    )
+    shape, name = equation.outvars[0].aval.shape, equation.params.get("name")
+    return all(_on_entries(e, shape, name) for e in flat.jaxpr.eqns)
+
+
+def _on_entries(equation: Any, shape: tuple[int, ...], name: str | None) -> bool:
+    if any(v.aval.shape not in ((), shape) for v in [*equation.invars, *equation.outvars]):
+        return False
+    if equation.primitive.name == "custom_jvp_call":
+        # A rule evaluates the function itself, which has the same rule again.
+        body = equation.params["call_jaxpr"]
+        flat, _ = flatten(core.jaxpr_as_fun(body), *body.in_avals)
+        same = equation.params.get("name") == name
+        return same and all(_on_entries(e, shape, name) for e in flat.jaxpr.eqns)
+    return equation.primitive.name in ELEMENTWISE or _repeats_a_scalar(equation)
 
 
 def _repeats_a_scalar(equation: Any) -> bool:
