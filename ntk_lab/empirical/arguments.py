@@ -75,9 +75,7 @@ def arguments(f: Any, params: Any, x1: Any, x2: Any, select: Select | None) -> A
     for other in dtypes[1:]:
         dtype = jnp.promote_types(dtype, other)
     outputs = _outputs(f, params, x1, inputs1)
-    return Arguments(
-        f, params, leaves, paths, selected, x1, x2, inputs1, inputs2, outputs, dtype
-    )
+    return Arguments(f, params, leaves, paths, selected, x1, x2, inputs1, inputs2, outputs, dtype)
 
 
 def _batch(name: str, x: Any) -> list[Any]:

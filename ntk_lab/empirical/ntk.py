@@ -181,9 +181,7 @@ def contributions(
     for number, part in enumerate(job.parts):
         members[names[part.leaf]].append(number)
     present = {name: tuple(group) for name, group in members.items() if group}
-    found = dict(
-        zip(present, engine.kernels(job, tuple(present.values()), progress), strict=True)
-    )
+    found = dict(zip(present, engine.kernels(job, tuple(present.values()), progress), strict=True))
     n1, n2 = args.sizes
     result = {}
     for name in members:

@@ -44,10 +44,7 @@ class _Model:
     def bytes(self, block: int, held: int, whole: bool) -> float:
         rows = block * held + (0 if whole else block)
         return (
-            rows * self.held
-            + block * self.work
-            + 2 * block * self.late
-            + block * block * self.pair
+            rows * self.held + block * self.work + 2 * block * self.late + block * block * self.pair
         )
 
 
@@ -93,9 +90,7 @@ def _model(closed: Any, parts: Sequence[Part], shapes: Sequence[Any], problem: P
     )
 
 
-def _blocks(
-    model: _Model, problem: Problem, memory: float
-) -> tuple[int, int, float, float] | None:
+def _blocks(model: _Model, problem: Problem, memory: float) -> tuple[int, int, float, float] | None:
     """Block, number of blocks held, bytes and operations of the cheapest choice that fits."""
     n1, n2 = problem.n1, problem.n2
     largest = max(n1, n2)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ntk_lab.empirical.arguments import Arguments
+from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.structured.build import Program
 from ntk_lab.empirical.structured.factors import Mode
 from ntk_lab.errors import InputError
@@ -59,7 +60,7 @@ def by_vector_products(
     return result if mode == "diagonal" else result.mean(axis=2)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(compiled, static_argnums=(0, 1, 2))
 def _columns(program, selected, mode, leaves, inputs1, batch, basis, which) -> jax.Array:
     """``(columns, n1, k)``, or of ``k`` only the output of the column itself."""
 

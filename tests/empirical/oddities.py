@@ -19,7 +19,8 @@ def normal(*shape):
 
 def draw(**shapes):
     return {
-        name: jax.random.normal(jax.random.key(i), shape) for i, (name, shape) in enumerate(shapes.items())
+        name: jax.random.normal(jax.random.key(i), shape)
+        for i, (name, shape) in enumerate(shapes.items())
     }
 
 
@@ -169,7 +170,7 @@ def parameters_that_do_not_matter():
 def inside_scan():
     def f(p, x):
         step = lambda h, _: (jnp.tanh(h @ p["w"] + p["b"][None]), h.sum())  # noqa: E731
-        h, sums = lax.scan(step, x, None, length=3)
+        h, _ = lax.scan(step, x, None, length=3)
         return h + 0.1 * (h @ p["v"])
 
     return f, draw(w=(4, 4), b=(4,), v=(4, 4)), normal(*X)
@@ -424,7 +425,9 @@ def conv_grouped_and_depthwise():
 @case
 def conv_channels_first_in_one_dimension():
     def f(p, x):
-        h = lax.conv_general_dilated(x, p["w"], (1,), [(1, 0)], dimension_numbers=("NCH", "OIH", "NCH"))
+        h = lax.conv_general_dilated(
+            x, p["w"], (1,), [(1, 0)], dimension_numbers=("NCH", "OIH", "NCH")
+        )
         return (jnp.tanh(h) + p["b"][None, :, None]).reshape(len(x), -1)
 
     return f, draw(w=(3, 2, 2), b=(3,)), normal(3, 2, 4)
@@ -455,7 +458,11 @@ def integer_and_mixed_parameters():
     def f(p, x):
         return x[:, p["index"]] @ p["w"].astype(x.dtype) * p["count"].astype(x.dtype)
 
-    params = {"index": jnp.array([2, 0]), "w": normal(2, 3).astype(jnp.float32), "count": jnp.int32(3)}
+    params = {
+        "index": jnp.array([2, 0]),
+        "w": normal(2, 3).astype(jnp.float32),
+        "count": jnp.int32(3),
+    }
     return f, params, normal(*X)
 
 

@@ -25,7 +25,9 @@ def floats(params):
 
     def rebuild(values):
         values = iter(values)
-        return tree.unflatten([next(values) if c else v for v, c in zip(leaves, chosen, strict=True)])
+        return tree.unflatten(
+            [next(values) if c else v for v, c in zip(leaves, chosen, strict=True)]
+        )
 
     return [v for v, c in zip(leaves, chosen, strict=True) if c], rebuild
 

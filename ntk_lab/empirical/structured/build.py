@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from ntk_lab.concrete import is_concrete
+from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.structured import program as programs
 from ntk_lab.empirical.structured.factors import Factor
 from ntk_lab.empirical.structured.narrow import narrowed
@@ -24,7 +25,7 @@ class Program:
         self.parts = tuple(parts)
         self.outputs: int = closed.jaxpr.outvars[0].aval.shape[0]
         self.checked = False
-        self._compiled = jax.jit(self._features, static_argnums=0)
+        self._compiled = compiled(self._features, static_argnums=0)
 
     def features(
         self, parts: Sequence[Part], leaves: Sequence[Any], inputs: Sequence[Any], basis: Any
@@ -85,10 +86,7 @@ def _build(f: Callable[..., Any], signature: Signature) -> Program:
     avals = [jax.typeof(c) for c in consts]
     closed = narrowed(flat, avals, args)
     count = len(consts)
-    numbers = {
-        closed.jaxpr.invars[count + leaf]: leaf
-        for leaf in signature.selected
-    }
+    numbers = {closed.jaxpr.invars[count + leaf]: leaf for leaf in signature.selected}
     if signature.structured:
         parts = _parts(closed.jaxpr, find_uses(closed.jaxpr, numbers), signature)
     else:
@@ -128,5 +126,3 @@ def _part(leaf: int, uses: tuple[Any, ...]) -> Part:
     if not first.view.one_to_one:
         return Part(leaf, "direct", uses, reason="entries are repeated before the use")
     return Part(leaf, "tokens" if first.rule.kind == "tokens" else "outer", uses)
-
-

@@ -93,7 +93,9 @@ def choose(parts: Sequence[Part], shapes: Sequence[Any], problem: Problem) -> li
         late = replace(part, form="rows", early=False)
         early = replace(part, form="rows", early=True)
         gram = replace(part, form="gram", early=False)
-        rows = early if cost(early, shape, problem).held <= cost(late, shape, problem).held else late
+        rows = (
+            early if cost(early, shape, problem).held <= cost(late, shape, problem).held else late
+        )
         forms = [gram, rows]
         if part.kind == "outer" and problem.mode == "full" and part.sizes[0] == 1 < part.sizes[1]:
             forms.append(replace(part, form="mixed", early=False))

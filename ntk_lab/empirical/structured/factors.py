@@ -34,9 +34,7 @@ class Outer:
     form: str
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["ids", "d"], meta_fields=["form", "size"]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["ids", "d"], meta_fields=["form", "size"])
 @dataclass(frozen=True)
 class Tokens:
     """The same where ``a`` is one-hot: indices ``(n, T)`` below ``size``."""
@@ -62,11 +60,13 @@ def contract(left: Factor, right: Factor, mode: Mode, upper: bool = False) -> ja
     """
     if left.form == "mixed" and isinstance(left, Outer) and isinstance(right, Outer):
         return _mixed(left, right, upper)
-    if left.form == "rows":
+    if isinstance(left, Rows) or isinstance(right, Rows) or left.form == "rows":
         return _product(rows(left), rows(right), mode)
-    if isinstance(left, Tokens):
+    if isinstance(left, Tokens) and isinstance(right, Tokens):
         same = (left.ids[:, :, None, None] == right.ids[None, None]).astype(left.d.dtype)
         return _gram(same, left.d[:, :, 0], right.d[:, :, 0], mode)
+    if not isinstance(left, Outer) or not isinstance(right, Outer):
+        raise TypeError(f"{type(left).__name__} against {type(right).__name__}")
     count = left.a.shape[1]
     parts = [
         _gram(

@@ -59,9 +59,7 @@ def narrowed(closed: Any, consts: Sequence[Any], args: Sequence[Any]) -> Any:
             plan = plans.get(id(equation))
             if plan is None:
                 continue
-            operands = [
-                read(a, b) for a, b in zip(equation.invars, plan.operands, strict=True)
-            ]
+            operands = [read(a, b) for a, b in zip(equation.invars, plan.operands, strict=True)]
             results = plan.compute(operands)
             for var, result in zip(equation.outvars, results, strict=True):
                 held = plan.produced if len(equation.outvars) == 1 else _whole(var)

@@ -116,8 +116,10 @@ def _part(part: Part, known: Any, at: Any, gradients: Any, leaf: Any) -> Factor:
         gradient = gradients[part.leaf]
         return Rows(gradient.reshape(len(gradient), -1))
     if part.kind == "direct":
-        total = sum(jax.vmap(lambda d, u=u: _leaf_gradient(u, known, d, leaf))(at[u.place])
-                    for u in part.uses)
+        total = sum(
+            jax.vmap(lambda d, u=u: _leaf_gradient(u, known, d, leaf))(at[u.place])
+            for u in part.uses
+        )
         return Rows(total.reshape(len(total), -1))
     factors = [_outer(part, use, known, at[use.place]) for use in part.uses]
     return factors[0] if len(factors) == 1 else _one(join([_many(f) for f in factors]))
@@ -175,4 +177,3 @@ def _leaf_gradient(use: Use, known: Any, cotangent: Any, leaf: Any) -> Any:
         gradient.reshape(target.shape).astype(target.dtype)
     )
     return result
-

@@ -99,7 +99,7 @@ def _conv(equation: Any, position: int) -> Rule | None:
     if position != 1 or p["batch_group_count"] != 1:
         return None
     lhs_spec, rhs_spec, out_spec = p["dimension_numbers"]
-    x, w, y = (v.aval.shape for v in (*equation.invars, *equation.outvars))
+    w, y = (v.aval.shape for v in (equation.invars[1], equation.outvars[0]))
     groups = p["feature_group_count"]
     window = [w[a] for a in rhs_spec[2:]]
     t = math.prod(y) // y[out_spec[1]]
