@@ -53,8 +53,8 @@ class Arguments:
             selected=self.selected,
             structured=structured,
             merge=merge,
-            x64=bool(jax.config.jax_enable_x64),
-            precision=str(jax.config.jax_default_matmul_precision),
+            x64=jnp.zeros(0, float).dtype == jnp.float64,
+            precision=str(getattr(jax.config, "jax_default_matmul_precision", None)),
         )
 
 

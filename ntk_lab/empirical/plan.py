@@ -80,9 +80,10 @@ class EmpiricalPlan:
         width = max([len("parameter"), *(len(p.path) for p in self.parameters)])
         lines = [f"{'parameter':{width}}  {'method':27}  operations    bytes  remarks"]
         lines += [
-            f"{p.path:{width}}  {p.method:27}  {p.operations:10.2g}  {p.bytes:7.1g}  {p.reason}".rstrip()
+            f"{p.path:{width}}  {p.method:27}  {p.operations:10.2g}  {p.bytes:7.1g}  {p.reason}"
             for p in self.parameters
         ]
+        lines = [line.rstrip() for line in lines]
         lines.append(
             f"{self.operations:.2g} operations, {self.passes:.2g} of them in passes through the "
             f"network; {self.bytes:.2g} bytes at once; {self.tiles} "

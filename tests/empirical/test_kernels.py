@@ -286,13 +286,16 @@ def test_layer_norm_in_float32_agrees_with_float64(method, last):
     """jaxlib 0.10 gets this wrong by 10%, if left to itself."""
 
     def f(params, x):
-        h = x @ params
-        m = h.mean(-1, keepdims=True)
-        y = (h - m) * jax.lax.rsqrt(((h - m) ** 2).mean(-1, keepdims=True) + 1e-5)
-        return (y[:, -1] if last else y.mean(1))[:, ::16]
+        h = x @ params["w"]
+        h = h - h.mean(-1, keepdims=True)
+        y = h * jax.lax.rsqrt((h**2).mean(-1, keepdims=True) + 1e-5)
+        y = y * params["s"][None, None] + params["b"][None, None]
+        return y[:, -1] if last else y.mean(1)
 
     w = jax.random.normal(jax.random.key(0), (128, 128))
+    params = {"w": w, "s": jnp.ones(128), "b": jnp.zeros(128)}
     x = jax.random.normal(jax.random.key(1), (4, 32, 128))
-    wide = ntk.empirical.ntk(f, w, x, method=method)
-    single = ntk.empirical.ntk(f, w.astype(jnp.float32), x.astype(jnp.float32), method=method)
+    wide = ntk.empirical.ntk(f, params, x, method=method, outputs="trace")
+    params, x = jax.tree.map(lambda v: v.astype(jnp.float32), (params, x))
+    single = ntk.empirical.ntk(f, params, x, method=method, outputs="trace")
     assert_close(single, wide, factor=5)

@@ -1,5 +1,6 @@
 """What a parameter contributes: per-example gradients, or the factors they are products of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -23,8 +24,9 @@ class Rows:
 @partial(jax.tree_util.register_dataclass, data_fields=["a", "d"], meta_fields=["form"])
 @dataclass(frozen=True)
 class Outer:
-    """Gradients ``sum_t a[b, t, i] d[b, t, o]``: ``a`` is ``(n, B, T, I)``, ``d`` ``(n, C, B, T, O)``.
+    """Gradients ``sum_t a[b, t, i] d[b, t, o]``.
 
+    ``a`` has the shape ``(n, B, T, I)``, ``d`` ``(n, C, B, T, O)``.
     ``form`` is ``"rows"`` to form them, ``"gram"`` to multiply Gram matrices, ``"mixed"`` to
     multiply that of the inputs with the cotangents.
     """
@@ -102,14 +104,16 @@ def rows(factor: Factor) -> jax.Array:
     return product.reshape(n, c, -1)
 
 
-def join(factors: list[Factor]) -> Factor:
+def join(factors: Sequence[Factor]) -> Factor:
     """One factor for several uses of one parameter: more positions."""
-    first = factors[0]
-    if isinstance(first, Tokens):
-        ids = jnp.concatenate([f.ids for f in factors], axis=1)
-        return Tokens(ids, jnp.concatenate([f.d for f in factors], axis=3), first.form, first.size)
-    a = jnp.concatenate([f.a for f in factors], axis=2)
-    return Outer(a, jnp.concatenate([f.d for f in factors], axis=3), first.form)
+    tokens = [f for f in factors if isinstance(f, Tokens)]
+    if tokens:
+        ids = jnp.concatenate([f.ids for f in tokens], axis=1)
+        d = jnp.concatenate([f.d for f in tokens], axis=3)
+        return Tokens(ids, d, tokens[0].form, tokens[0].size)
+    outer = [f for f in factors if isinstance(f, Outer)]
+    a = jnp.concatenate([f.a for f in outer], axis=2)
+    return Outer(a, jnp.concatenate([f.d for f in outer], axis=3), outer[0].form)
 
 
 def take(factor: Factor, start: int, stop: int) -> Factor:

@@ -19,21 +19,21 @@ from ntk_lab.empirical.structured.trace import bind, flatten, is_literal
 
 Box = tuple[tuple[int, int], ...]
 
-ELEMENTWISE = frozenset(
-    "abs add and atan2 cbrt ceil clamp convert_element_type copy copy_p cos cosh div eq erf erf_inv "
-    "erfc exp exp2 expm1 floor ge gt integer_pow is_finite le log log1p log2 logistic lt max min "
-    "mul name ne neg nextafter not one_minus_square or pow real imag reduce_precision rem round "
-    "rsqrt select_n sign sin sinh sqrt square stop_gradient sub tan tanh xor".split()
-)
-_REDUCTIONS = frozenset(
-    "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin".split()
-)
+_ENTRIES = """
+abs add and atan2 cbrt ceil clamp convert_element_type copy copy_p cos cosh div eq erf erf_inv erfc
+exp exp2 expm1 floor ge gt integer_pow is_finite le log log1p log2 logistic lt max min mul name ne
+neg nextafter not one_minus_square or pow real imag reduce_precision rem round rsqrt select_n sign
+sin sinh sqrt square stop_gradient sub tan tanh xor
+"""
+_REDUCED = "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin"
+ELEMENTWISE = frozenset(_ENTRIES.split())
+_REDUCTIONS = frozenset(_REDUCED.split())
 
 
 class Narrowing(NamedTuple):
     """What one operation needs of its operands, and how it is computed from that."""
 
-    operands: list[Box | None]
+    operands: Sequence[Box | None]
     produced: Box
     compute: Callable[[Sequence[Any]], Any]
 

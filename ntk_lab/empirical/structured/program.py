@@ -1,5 +1,6 @@
 """A function of one example as a program that returns what each parameter contributes."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,10 +117,11 @@ def _part(part: Part, known: Any, at: Any, gradients: Any, leaf: Any) -> Factor:
         gradient = gradients[part.leaf]
         return Rows(gradient.reshape(len(gradient), -1))
     if part.kind == "direct":
-        total = sum(
+        gradients = [
             jax.vmap(lambda d, u=u: _leaf_gradient(u, known, d, leaf))(at[u.place])
             for u in part.uses
-        )
+        ]
+        total = functools.reduce(jnp.add, gradients)
         return Rows(total.reshape(len(total), -1))
     factors = [_outer(part, use, known, at[use.place]) for use in part.uses]
     return factors[0] if len(factors) == 1 else _one(join([_many(f) for f in factors]))

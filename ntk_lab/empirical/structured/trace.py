@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -93,4 +94,4 @@ def _foldable(equation: Any, operands: Sequence[Any]) -> bool:
     if equation.effects or equation.primitive.multiple_results:
         return False
     aval = equation.outvars[0].aval
-    return not aval.shape and not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended)
+    return not aval.shape and not jnp.issubdtype(aval.dtype, jax.dtypes.extended)
