@@ -162,7 +162,7 @@ def contributions(
     Examples
     --------
     >>> import jax.numpy as jnp, ntk_lab as ntk
-    >>> f = lambda p, x: x @ p["w"] + p["b"]
+    >>> f = lambda p, x: x @ p["w"] + p["b"][None]
     >>> p = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
     >>> parts = ntk.empirical.contributions(f, p, 2 * jnp.eye(3), outputs="trace")
     >>> {name: float(kernel[0, 0]) for name, kernel in parts.items()}
