@@ -24,7 +24,7 @@ Progress = Callable[[int, int], Any]
 
 # Rows of panels above the diagonal in one compiled tile: 5/8 of the work of the square.
 _PANELS = 4
-_SMALL = 2**16  # entries of a kernel that are not worth splitting
+_SMALL = 2**19  # entries of a kernel below which copying the panels takes longer than it saves
 
 
 @dataclass(frozen=True)

@@ -299,3 +299,10 @@ def test_layer_norm_in_float32_agrees_with_float64(method, last):
     params, x = jax.tree.map(lambda v: v.astype(jnp.float32), (params, x))
     single = ntk.empirical.ntk(f, params, x, method=method, outputs="trace")
     assert_close(single, wide, factor=5)
+
+
+def test_a_large_symmetric_kernel_from_panels_equals_the_square():
+    f, params, _ = CASES["dense"]()
+    x = jax.random.normal(jax.random.key(0), (250, 4))
+    square = ntk.empirical.ntk(f, params, x, x)
+    assert_close(ntk.empirical.ntk(f, params, x), square, factor=10)
