@@ -3,6 +3,21 @@
 from ntk_lab.empirical.linearize import linearize as linearize
 from ntk_lab.empirical.monte_carlo import MonteCarloKernel as MonteCarloKernel
 from ntk_lab.empirical.monte_carlo import monte_carlo_kernel as monte_carlo_kernel
+from ntk_lab.empirical.ntk import contributions as contributions
+from ntk_lab.empirical.ntk import nngp as nngp
 from ntk_lab.empirical.ntk import ntk as ntk
+from ntk_lab.empirical.plan import EmpiricalPlan as EmpiricalPlan
+from ntk_lab.empirical.plan import ParameterPlan as ParameterPlan
+from ntk_lab.empirical.plan import plan as plan
 
-__all__ = ["MonteCarloKernel", "linearize", "monte_carlo_kernel", "ntk"]
+__all__ = [
+    "EmpiricalPlan",
+    "MonteCarloKernel",
+    "ParameterPlan",
+    "contributions",
+    "linearize",
+    "monte_carlo_kernel",
+    "nngp",
+    "ntk",
+    "plan",
+]

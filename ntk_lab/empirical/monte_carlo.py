@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntk_lab.empirical.ntk import free_memory, ntk
+from ntk_lab.empirical.compiled import compiled
+from ntk_lab.empirical.ntk import ntk
 from ntk_lab.errors import InputError, NumericalError
+from ntk_lab.kernel.plan import free_memory
 
 # Fewer samples say too little of their own error to stop on.
 _FEWEST = 16
@@ -137,7 +139,7 @@ def monte_carlo_kernel(
             return result
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@partial(compiled, static_argnums=(0, 1, 2, 3, 4))
 def _sample(init, apply, memory, shape, symmetric, key, x1, x2) -> tuple[jax.Array, jax.Array]:
     """NNGP and NTK of one network, each averaged over outputs."""
     params = init(key, shape)

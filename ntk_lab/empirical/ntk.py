@@ -1,77 +1,102 @@
-"""Empirical NTK of any function by Jacobian contraction, in tiles that fit a memory limit."""
+"""Empirical kernels of any function: the whole, and the part of each parameter."""
 
-import math
-import os
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntk_lab.concrete import is_concrete
-from ntk_lab.errors import InputError, NumericalError
+from ntk_lab.empirical import engine
+from ntk_lab.empirical.arguments import (
+    Arguments,
+    Select,
+    arguments,
+    check_examples,
+    check_finite,
+)
+from ntk_lab.empirical.structured.build import build
+from ntk_lab.empirical.structured.factors import Mode
+from ntk_lab.empirical.vector_products import by_vector_products
+from ntk_lab.errors import InputError
+from ntk_lab.kernel.plan import free_memory
 
 Params = Any
 Model = Callable[[Params, Any], jax.Array]
 Outputs = Literal["full", "trace", "diagonal"]
-
-
-class Tiling(NamedTuple):
-    """How many examples, and how many outputs of each, have their Jacobian held at once."""
-
-    examples: int
-    outputs: int
+Method = Literal["auto", "jacobian", "vector-products", "structured"]
+Progress = Callable[[int, int], Any]
 
 
 def ntk(
     f: Model,
     params: Params,
-    x1: jax.Array,
-    x2: jax.Array | None = None,
+    x1: Any,
+    x2: Any = None,
     *,
-    outputs: Outputs = "full",
+    outputs: Outputs | jax.Array | np.ndarray = "full",
+    method: Method = "auto",
     memory: float | None = None,
+    progress: Progress | None = None,
+    select: Select | None = None,
 ) -> jax.Array:
     """Empirical (finite-width) neural tangent kernel, ``Theta = J(x1) J(x2)^T``.
 
     Parameters
     ----------
     f
-        Any ``f(params, x)`` from a batch ``x`` of shape ``(n, *shape)`` to outputs ``(n, ...)``,
-        each row a function of its own example only. Outputs are flattened to ``(n, C)``.
+        Any ``f(params, x)`` from a batch of ``n`` examples to outputs ``(n, ...)``, each row a
+        function of its own example only. Outputs are flattened to ``(n, C)``; those of shape
+        ``(n,)`` have ``C = 1``. Functions that can be hashed are traced and compiled once.
     params
-        Pytree of floating-point arrays.
+        Pytree of arrays. Those that are not floating point are held constant.
     x1, x2
-        Batches of shapes ``(n1, *shape)`` and ``(n2, *shape)``; ``x2=None`` means ``x1`` and
-        costs half.
+        Batches ``(n1, *shape)`` and ``(n2, *shape)``, or pytrees of them, of any dtype;
+        ``x2=None`` means ``x1`` and costs half.
     outputs
         ``"full"``: ``Theta[i, j, a, b] = <df_a(x1_i), df_b(x2_j)>``, shape ``(n1, n2, C, C)``.
         ``"diagonal"``: only ``a = b``, shape ``(n1, n2, C)``. ``"trace"``: the mean of the
-        diagonal over outputs, shape ``(n1, n2)``, which estimates the infinite-width NTK.
+        diagonal over outputs, shape ``(n1, n2)``, which estimates the infinite-width NTK. An
+        array ``(C, k)``: the full kernel of the ``k`` outputs ``f @ array``, shape
+        ``(n1, n2, k, k)``; an array ``(C,)``: the kernel of ``f @ array``, shape ``(n1, n2)``.
+    method
+        ``"structured"``, which ``"auto"`` chooses: one backward pass to every use of a
+        parameter, then for each parameter the cheaper of matrix products of gradients and
+        products of Gram matrices; an exact general rule where a use is not recognised (see
+        :func:`plan`). ``"jacobian"``: the general rule for all. ``"vector-products"``: a backward
+        and a forward pass a column, without Jacobians. All give the same kernel.
     memory
-        Bytes that the Jacobians held at once may take; default a quarter of the memory that is
-        free. The result is the same for every limit.
+        Bytes that may be used beside parameters, inputs and the result; default a quarter of
+        what is free. The result is the same, to rounding, for every limit.
+    progress
+        Called after each tile as ``progress(done, total)``.
+    select
+        Parameters to differentiate by, all others held constant: a function of the path of a
+        parameter (``"layers/0/w"``) that returns whether to, or a pytree of booleans that is a
+        prefix of ``params``.
 
     Returns
     -------
     jax.Array
-        In the dtype of the parameters.
+        In the dtype of the parameters. Without examples, an empty kernel.
 
     Raises
     ------
     InputError
-        Inputs without examples or of unequal shapes, an ``f`` whose outputs do not have one row
-        an example, or a limit under the memory of the Jacobian of one output of one example.
+        Batches or outputs of unsuitable shape or dtype, a function that mixes examples (such as
+        BatchNorm in training mode; tried on three examples), a limit that is too small.
     NumericalError
         Kernel values that are not finite.
 
     Notes
     -----
-    Cost ``O(n1 n2 C^2 P)`` operations for ``P`` parameters (``C`` instead of ``C^2`` for trace
-    and diagonal), plus ``n C`` backward passes, repeated once a row of tiles. arXiv:1806.07572;
-    on the cost of alternatives arXiv:2206.08720.
+    The gradient of a weight that maps ``A`` to ``A W``, at cotangents ``D``, is ``A^T D``, so its
+    part of the kernel is ``(A1 A2^T) * (D1 D2^T)``, summed over pairs of positions where the
+    weight is shared (arXiv:2206.08720). Operations: ``n C`` backward passes and, for a dense
+    layer, ``2 n1 n2 C^2`` times its outputs rather than its parameters (``C`` instead of ``C^2``
+    for trace and diagonal); ``x2=None`` takes five eighths of that in one tile, half in many.
+    Under ``jit``, ``grad`` or ``vmap`` values cannot be looked at, and neither mixing nor values
+    that are not finite are found. arXiv:1806.07572.
 
     Examples
     --------
@@ -79,128 +104,174 @@ def ntk(
     >>> ntk.empirical.ntk(lambda w, x: x @ w, jnp.ones((3, 2)), jnp.eye(3), outputs="trace")[0, 0]
     Array(1., dtype=float32)
     """
-    if outputs not in ("full", "trace", "diagonal"):
-        raise InputError(f"outputs={outputs!r}; choose 'full', 'trace' or 'diagonal'.")
-    count = _check(f, params, x1, x2)
-    tiling = plan_tiles(params, count, memory)
-    symmetric = x2 is None
-    rows = _split(x1, tiling.examples)
-    columns = rows if symmetric else _split(x2, tiling.examples)
-    tiles: list[list[jax.Array]] = []
-    for i, a in enumerate(rows):
-        mirrored = [_mirror(tiles[j][i]) for j in range(i)] if symmetric else []
-        computed = [
-            _tile(f, outputs, count, tiling.outputs, params, a, b) for b in columns[len(mirrored) :]
-        ]
-        tiles.append(mirrored + computed)
-    kernel = jnp.concatenate([jnp.concatenate(row, axis=1) for row in tiles], axis=0)
-    if is_concrete(kernel) and not bool(jnp.isfinite(kernel).all()):
-        raise NumericalError(
-            f"{int((~jnp.isfinite(kernel)).sum())} of {kernel.size} entries of the empirical NTK "
-            "are not finite: the function or its gradient over- or underflows, or parameters or "
-            "inputs hold NaN. Look at f(params, x) and its gradient on single examples."
-        )
-    return kernel
-
-
-def plan_tiles(params: Params, outputs: int, memory: float | None = None) -> Tiling:
-    """Tile sizes whose Jacobians, two of them and a copy, fit ``memory`` bytes."""
-    memory = free_memory() / 4 if memory is None else memory
-    row = sum(leaf.size * leaf.dtype.itemsize for leaf in map(jnp.asarray, jax.tree.leaves(params)))
-    affordable = int(memory // (4 * row))
-    if affordable < 1:
-        raise InputError(
-            f"the Jacobian of one output of one example takes {row:,} bytes and four are held at "
-            f"once, but memory={memory:,.0f}. Allow at least {4 * row:,} bytes."
-        )
-    return Tiling(max(affordable // outputs, 1), min(affordable, outputs))
-
-
-def free_memory() -> float:
-    """Bytes of main memory that are free now, as the operating system tells; 4e9 if it does not."""
-    try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):
-        return 4e9
-
-
-def _check(f: Model, params: Params, x1: Any, x2: Any) -> int:
-    """Number of outputs of one example."""
-    for name, x in (("x1", x1), ("x2", x2)):
-        if x is not None and (np.ndim(x) < 1 or len(x) == 0):
-            raise InputError(
-                f"{name} has shape {np.shape(x)}; expected a batch (n, *shape), n >= 1."
-            )
-    if x2 is not None and np.shape(x1)[1:] != np.shape(x2)[1:]:
-        raise InputError(
-            f"x1 has examples of shape {np.shape(x1)[1:]} and x2 of {np.shape(x2)[1:]}; they must "
-            "be equal."
-        )
-    shape = jax.eval_shape(f, params, x1).shape
-    if not shape or shape[0] != len(x1):
-        raise InputError(
-            f"f(params, x) maps a batch of {len(x1)} examples to outputs of shape {shape}; "
-            "expected one row an example. Wrap it, e.g. lambda p, x: f(p, x)[:, None]."
-        )
-    return math.prod(shape[1:])
-
-
-def _split(x: Any, size: int) -> list[Any]:
-    return [x[i : i + size] for i in range(0, len(x), size)]
-
-
-def _mirror(tile: jax.Array) -> jax.Array:
-    """The tile at the transposed place; output axes, where there are two, swap as well."""
-    return jnp.moveaxis(tile, (0, 1), (1, 0)) if tile.ndim < 4 else tile.transpose(1, 0, 3, 2)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _tile(
-    f: Model, outputs: Outputs, count: int, chunk: int, params: Params, x1: Any, x2: Any
-) -> jax.Array:
-    """Kernel of two blocks of examples, over chunks of outputs whose Jacobians fit."""
-    chunks = [(c, min(c + chunk, count)) for c in range(0, count, chunk)]
-    if outputs == "full":
-        parts = [
-            [_contract(_rows(f, params, x1, a), _rows(f, params, x2, b), "full") for b in chunks]
-            for a in chunks
-        ]
-        return jnp.concatenate([jnp.concatenate(row, axis=3) for row in parts], axis=2)
-    diagonal = jnp.concatenate(
-        [_contract(_rows(f, params, x1, c), _rows(f, params, x2, c), "diagonal") for c in chunks],
-        axis=2,
-    )
-    return diagonal.mean(axis=2) if outputs == "trace" else diagonal
-
-
-def _rows(f: Model, params: Params, x: Any, chunk: tuple[int, int]) -> list[jax.Array]:
-    """Jacobian of outputs ``chunk`` of each example: leaves of shape ``(n, outputs, size)``."""
-    start, stop = chunk
-
-    def one(example):
-        flat, pullback = jax.vjp(lambda p: f(p, example[None]).reshape(-1), params)
-        basis = jnp.eye(stop - start, len(flat), start, flat.dtype)
-        return jax.vmap(lambda v: pullback(v)[0])(basis)
-
-    jacobian = jax.vmap(one)(x)
-    return [j.reshape(*j.shape[:2], -1) for j in jax.tree.leaves(jacobian)]
-
-
-def _contract(j1: list[jax.Array], j2: list[jax.Array], outputs: str) -> jax.Array:
-    precision = jax.lax.Precision.HIGHEST
-    pairs = list(zip(j1, j2, strict=True))
-    if outputs == "diagonal":
-        parts = [jnp.einsum("iap,jap->ija", a, b, precision=precision) for a, b in pairs]
+    check_method(method)
+    args = arguments(f, params, x1, x2, select)
+    mode, basis, squeeze = cotangents(outputs, args)
+    limit = free_memory() / 4 if memory is None else memory
+    program = build(f, args.signature(method in ("auto", "structured"), merge=True))
+    check_examples(program, args)
+    if method == "vector-products":
+        kernel = by_vector_products(args, program, mode, basis, limit, progress)
     else:
-        # One matrix product a leaf: contracting four axes by einsum is many times slower on CPU.
-        parts = [
-            jnp.matmul(_merge(a), _merge(b).T, precision=precision)
-            .reshape(*a.shape[:2], *b.shape[:2])
-            .transpose(0, 2, 1, 3)
-            for a, b in pairs
-        ]
-    return sum(parts[1:], start=parts[0])
+        job = engine.job(args, program, mode, basis, limit)
+        (kernel,) = engine.kernels(job, (tuple(range(len(job.parts))),), progress)
+    check_finite(kernel, args)
+    return kernel[:, :, 0, 0] if squeeze else kernel
 
 
-def _merge(j: jax.Array) -> jax.Array:
-    return j.reshape(-1, j.shape[-1])
+def contributions(
+    f: Model,
+    params: Params,
+    x1: Any,
+    x2: Any = None,
+    *,
+    outputs: Outputs | jax.Array | np.ndarray = "full",
+    memory: float | None = None,
+    progress: Progress | None = None,
+    select: Select | None = None,
+    group: Callable[[str], str] | None = None,
+) -> dict[str, jax.Array]:
+    """The part of each parameter, or group of parameters, in the empirical NTK.
+
+    ``Theta = sum_p J_p(x1) J_p(x2)^T`` over parameters ``p``: which part of the network carries
+    the kernel.
+
+    Parameters
+    ----------
+    f, params, x1, x2, outputs, memory, progress, select
+        As for :func:`ntk`.
+    group
+        From the path of a parameter (``"layers/0/w"``) to the name of its group; by default each
+        parameter is its own.
+
+    Returns
+    -------
+    dict
+        From names, in the order of ``params``, to kernels of the shape that :func:`ntk` returns,
+        which add up to it. Parameters that do not matter have zeros.
+
+    Raises
+    ------
+    InputError, NumericalError
+        As for :func:`ntk`.
+
+    Notes
+    -----
+    One pass for all of them; costs as :func:`ntk`, and memory for one result each.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, ntk_lab as ntk
+    >>> f = lambda p, x: x @ p["w"] + p["b"][None]
+    >>> p = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
+    >>> parts = ntk.empirical.contributions(f, p, 2 * jnp.eye(3), outputs="trace")
+    >>> {name: float(kernel[0, 0]) for name, kernel in parts.items()}
+    {'b': 1.0, 'w': 4.0}
+    """
+    args = arguments(f, params, x1, x2, select)
+    mode, basis, squeeze = cotangents(outputs, args)
+    limit = free_memory() / 4 if memory is None else memory
+    program = build(f, args.signature(structured=True, merge=False))
+    check_examples(program, args)
+    job = engine.job(args, program, mode, basis, limit)
+    names = {leaf: args.paths[leaf] for leaf in args.selected}
+    if group is not None:
+        names = {leaf: str(group(path)) for leaf, path in names.items()}
+    members: dict[str, list[int]] = {name: [] for name in names.values()}
+    for number, part in enumerate(job.parts):
+        members[names[part.leaf]].append(number)
+    present = {name: tuple(group) for name, group in members.items() if group}
+    found = dict(zip(present, engine.kernels(job, tuple(present.values()), progress), strict=True))
+    n1, n2 = args.sizes
+    result = {}
+    for name in members:
+        kernel = found.get(name)
+        if kernel is None:
+            kernel = jnp.zeros((n1, n2, *job.trailing), args.dtype)
+        check_finite(kernel, args)
+        result[name] = kernel[:, :, 0, 0] if squeeze else kernel
+    return result
+
+
+def nngp(
+    f: Model,
+    params: Params,
+    x1: Any,
+    x2: Any = None,
+    *,
+    outputs: Outputs | jax.Array | np.ndarray = "full",
+) -> jax.Array:
+    """Empirical kernel of the outputs themselves, ``f(x1) f(x2)^T``.
+
+    Averaged over random parameters it estimates the NNGP kernel.
+
+    Parameters
+    ----------
+    f, params, x1, x2, outputs
+        As for :func:`ntk`, with ``K[i, j, a, b] = f_a(x1_i) f_b(x2_j)`` in place of inner products
+        of gradients.
+
+    Returns
+    -------
+    jax.Array
+        Of the shapes that :func:`ntk` returns, in the dtype of the outputs.
+
+    Raises
+    ------
+    InputError, NumericalError
+        As for :func:`ntk`.
+
+    Notes
+    -----
+    One evaluation of ``f`` on each batch and one matrix product.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, ntk_lab as ntk
+    >>> ntk.empirical.nngp(lambda w, x: x @ w, jnp.ones((3, 2)), jnp.eye(3), outputs="trace")[0, 0]
+    Array(1., dtype=float32)
+    """
+    args = arguments(f, params, x1, x2, None)
+    mode, basis, squeeze = cotangents(outputs, args)
+    check_examples(build(f, args.signature(structured=True, merge=True)), args)
+    f1 = f(params, x1).reshape(args.sizes[0], args.outputs)
+    f2 = f1 if x2 is None else f(params, x2).reshape(args.sizes[1], args.outputs)
+    f1, f2 = (jnp.matmul(v, basis.T.astype(v.dtype), precision="highest") for v in (f1, f2))
+    if mode == "full":
+        kernel = f1[:, None, :, None] * f2[None, :, None, :]
+    elif mode == "diagonal":
+        kernel = f1[:, None] * f2[None]
+    else:
+        kernel = jnp.matmul(f1, f2.T, precision="highest") / max(len(basis), 1)
+    check_finite(kernel, args)
+    return kernel[:, :, 0, 0] if squeeze else kernel
+
+
+def cotangents(outputs: Any, args: Arguments) -> tuple[Mode, jax.Array, bool]:
+    """Mode, cotangents ``(k, C)``, and whether the result has no axes of outputs."""
+    count = args.outputs
+    dtype = jax.eval_shape(args.f, args.params, args.x1).dtype
+    if isinstance(outputs, str):
+        if outputs not in ("full", "trace", "diagonal"):
+            raise InputError(
+                f"outputs={outputs!r}; choose 'full', 'trace' or 'diagonal', or give an array "
+                f"({count}, k) that the outputs are multiplied by."
+            )
+        return outputs, jnp.eye(count, dtype=dtype), False
+    projection = jnp.asarray(outputs)
+    if projection.ndim not in (1, 2) or len(projection) != count:
+        raise InputError(
+            f"outputs is an array of shape {projection.shape}; expected ({count}, k) or "
+            f"({count},) for {count} outputs an example."
+        )
+    vector = projection.ndim == 1
+    projection = projection[:, None] if vector else projection
+    return "full", projection.T.astype(dtype), vector
+
+
+def check_method(method: str) -> None:
+    """Refuse unknown methods."""
+    if method not in ("auto", "jacobian", "vector-products", "structured"):
+        raise InputError(
+            f"method={method!r}; choose 'auto', 'jacobian', 'vector-products' or 'structured'."
+        )

@@ -1,0 +1,143 @@
+"""Claim: finite-width NTKs of any function are faster and more frugal than neural-tangents'.
+
+Rivals in the same process: its structured derivatives (repaired by the bridge), and stock, its
+Jacobian contraction or NTK-vector products, timed once where it is slow. Peak memory is that of a
+fresh process above what it held before the kernel. The floor is the operations that the plan
+counts at the rate of a large matrix product, measured here.
+
+``python bench_empirical.py [case ...]`` runs some of the cases and saves nothing.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import empirical_models as models
+import harness
+import ntk_lab as ntk
+from ntk_lab.interop import neural_tangents
+
+KEY = jax.random.key(0)
+WIDE = (784, 1024, 1024, 1024, 10)
+CASES = {
+    "MLP 3x1024, n=100": (lambda: models.mlp(KEY, WIDE, 100), ("full", "trace"), "both"),
+    "MLP 3x1024, n=500": (lambda: models.mlp(KEY, WIDE, 500), ("full",), "structured"),
+    "CNN 4x64, n=32": (lambda: models.cnn(KEY, 32), ("full", "trace"), "both"),
+    "ResNet, n=16": (lambda: models.resnet(KEY, 16), ("full", "trace"), "both"),
+    "transformer, n=8": (lambda: models.transformer(KEY, 8), ("full", "trace"), "both"),
+    "transformer one-hot, n=8": (
+        lambda: models.transformer(KEY, 8, one_hot=True),
+        ("full", "trace"),
+        "structured",
+    ),
+    "scan RNN, n=32": (lambda: models.rnn(KEY, 32), ("full",), "stock"),
+}
+DRAWN = {name: (make, ("full",), "structured") for name, make in models.drawn()}
+
+
+def rival(case, f, params, x, outputs, kind):
+    """The rival's jitted kernel, as a function without arguments."""
+    nt = neural_tangents.load()
+    stock = "JACOBIAN_CONTRACTION" if outputs == "trace" or "MLP" in case else "NTK_VECTOR_PRODUCTS"
+    name = "STRUCTURED_DERIVATIVES" if kind == "structured" else stock
+    axes = (-1,) if outputs == "trace" else ()
+    implementation = nt.NtkImplementation[name]
+    kernel_fn = nt.empirical_ntk_fn(f, trace_axes=axes, vmap_axes=0, implementation=implementation)
+    kernel = jax.jit(lambda x, params: kernel_fn(x, None, params))
+    return lambda: kernel(x, params)
+
+
+def ours(f, params, x, outputs):
+    return lambda: ntk.empirical.ntk(f, params, x, outputs=outputs)
+
+
+def matrix_rate():
+    """Operations a second of a product of 2048 x 2048 matrices."""
+    a = jax.random.normal(KEY, (2048, 2048), jnp.float32)
+    product = jax.jit(lambda a: a @ a)
+    times = []
+    for _ in range(8):
+        start = time.perf_counter()
+        product(a).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return 2 * 2048**3 / min(times)
+
+
+def peak(case, outputs, who):
+    """Megabytes that a fresh process needs beyond what it held before the kernel."""
+    command = [sys.executable, __file__, "--peak", case, outputs, who]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return float(done.stdout.split()[-1]) if done.returncode == 0 else None
+
+
+def measure_peak(case, outputs, who):
+    f, params, x = (CASES | DRAWN)[case][0]()
+    jax.block_until_ready(jax.jit(f)(params, x))
+    kernel = (
+        ours(f, params, x, outputs) if who == "ours" else rival(case, f, params, x, outputs, who)
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    jax.block_until_ready(kernel())
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def run(case, make, outputs, kind, rate, memory, stock):
+    f, params, x = make()
+    mine, theirs = ours(f, params, x, outputs), rival(case, f, params, x, outputs, kind)
+    extra = {
+        "against": kind,
+        "floor_ms": 1e3 * ntk.empirical.plan(f, params, x, outputs=outputs).operations / rate,
+    }
+    a, b = np.asarray(mine(), np.float64), np.asarray(theirs(), np.float64)
+    extra["difference"] = float(np.abs(a - b).max() / np.abs(a).max())
+    # The first calls above would hide compilation.
+    jax.clear_caches()
+    f, params, x = make()
+    mine, theirs = ours(f, params, x, outputs), rival(case, f, params, x, outputs, kind)
+    if stock:  # one warm call: it takes up to minutes
+        slow = rival(case, f, params, x, outputs, "stock")
+        jax.block_until_ready(slow())
+        start = time.perf_counter()
+        jax.block_until_ready(slow())
+        extra["stock_ms"] = 1e3 * (time.perf_counter() - start)
+    if memory:
+        extra["ours_peak_mb"] = peak(case, outputs, "ours")
+        extra["rival_peak_mb"] = peak(case, outputs, kind)
+    return harness.race(f"{case}, {outputs}, against {kind}", mine, theirs, runs=3, **extra)
+
+
+def main() -> None:
+    chosen = sys.argv[1:]
+    rate = matrix_rate()
+    rows = []
+    for name, (make, outputs, kinds) in (CASES | DRAWN).items():
+        if chosen and not any(word in name for word in chosen):
+            continue
+        for mode in outputs:
+            kind = "structured" if kinds == "both" else kinds
+            rows.append(run(name, make, mode, kind, rate, name in CASES, kinds == "both"))
+    untuned = [r.ratio for r in rows if any(r.case.startswith(name) for name in DRAWN) and r.ratio]
+    if untuned:
+        print(f"geometric mean over drawn models: {statistics.geometric_mean(untuned):.3g}")
+    if not chosen:
+        harness.save(
+            "empirical",
+            rows,
+            claim="Finite-width NTKs of any function are faster and need less memory",
+            rival="neural-tangents",
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--peak"]:
+        measure_peak(*sys.argv[2:5])
+    else:
+        sys.path.insert(0, str(Path(__file__).parent))
+        main()

@@ -1,0 +1,210 @@
+"""Arguments of the kernels of any function, checked and taken apart."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntk_lab.concrete import is_concrete
+from ntk_lab.empirical.structured.build import Program, Signature
+from ntk_lab.errors import InputError, NumericalError
+
+Select = Callable[[str], bool] | Any
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Parameters and batches as lists of arrays; ``inputs2`` is None where it is ``inputs1``."""
+
+    f: Callable[..., Any]
+    params: Any
+    leaves: list[Any]
+    paths: list[str]
+    selected: tuple[int, ...]
+    x1: Any
+    x2: Any
+    inputs1: list[Any]
+    inputs2: list[Any] | None
+    outputs: int
+    dtype: Any
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of examples in each batch."""
+        n1 = len(self.inputs1[0])
+        return n1, n1 if self.inputs2 is None else len(self.inputs2[0])
+
+    @property
+    def concrete(self) -> bool:
+        """Whether all values can be looked at."""
+        return is_concrete(self.leaves, self.inputs1, self.inputs2)
+
+    def signature(self, structured: bool, merge: bool) -> Signature:
+        """What the traced program depends on."""
+        return Signature(
+            params=jax.tree.structure(self.params),
+            leaves=tuple(jax.ShapeDtypeStruct(p.shape, p.dtype) for p in self.leaves),
+            x=jax.tree.structure(self.x1),
+            inputs=tuple(jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in self.inputs1),
+            selected=self.selected,
+            structured=structured,
+            merge=merge,
+            x64=jnp.zeros(0, float).dtype == jnp.float64,
+            precision=str(getattr(jax.config, "jax_default_matmul_precision", None)),
+        )
+
+
+def arguments(f: Any, params: Any, x1: Any, x2: Any, select: Select | None) -> Arguments:
+    """Check everything that shapes tell."""
+    if not callable(f):
+        raise InputError(f"f is {type(f).__name__}; expected a function f(params, x).")
+    pairs, _ = jax.tree_util.tree_flatten_with_path(params)
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs]
+    leaves = [jnp.asarray(leaf) for _, leaf in pairs]
+    inputs1 = _batch("x1", x1)
+    inputs2 = None if x2 is None else _batch("x2", x2)
+    if inputs2 is not None:
+        _same_examples(x1, x2, inputs1, inputs2)
+    selected = _selected(select, params, paths, leaves)
+    dtypes = [leaves[i].dtype for i in selected]
+    dtype = dtypes[0]
+    for other in dtypes[1:]:
+        dtype = jnp.promote_types(dtype, other)
+    outputs = _outputs(f, params, x1, inputs1)
+    return Arguments(f, params, leaves, paths, selected, x1, x2, inputs1, inputs2, outputs, dtype)
+
+
+def _batch(name: str, x: Any) -> list[Any]:
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(x)]
+    shapes = [leaf.shape for leaf in leaves]
+    if not leaves or any(not s for s in shapes) or len({s[0] for s in shapes}) != 1:
+        raise InputError(
+            f"{name} has arrays of shapes {', '.join(map(str, shapes)) or '(none)'}; expected "
+            "batches (n, *shape), all with the same number of examples n."
+        )
+    return leaves
+
+
+def _same_examples(x1: Any, x2: Any, inputs1: Sequence[Any], inputs2: Sequence[Any]) -> None:
+    trees = jax.tree.structure(x1), jax.tree.structure(x2)
+    if trees[0] != trees[1]:
+        raise InputError(f"x1 is a tree {trees[0]} and x2 {trees[1]}; they must be equal.")
+    for a, b in zip(inputs1, inputs2, strict=True):
+        if a.shape[1:] != b.shape[1:] or a.dtype != b.dtype:
+            raise InputError(
+                f"x1 has examples of shape {a.shape[1:]} and dtype {a.dtype}, and x2 of "
+                f"{b.shape[1:]} and {b.dtype}; they must be equal."
+            )
+
+
+def _selected(select: Any, params: Any, paths: list[str], leaves: list[Any]) -> tuple[int, ...]:
+    if select is None:
+        wanted = [True] * len(leaves)
+    elif callable(select):
+        wanted = [bool(select(path)) for path in paths]
+    else:
+        try:
+            wanted = jax.tree.leaves(
+                jax.tree.map(lambda s, sub: jax.tree.map(lambda _: s, sub), select, params)
+            )
+        except ValueError as error:
+            raise InputError(
+                f"select is a tree {jax.tree.structure(select)} that is no prefix of the "
+                f"parameters, {jax.tree.structure(params)}: {error}"
+            ) from None
+        if any(not isinstance(s, (bool, np.bool_)) for s in wanted):
+            raise InputError("select must hold True and False only, or be a function of the path.")
+    floats = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+    chosen = tuple(i for i, (w, f) in enumerate(zip(wanted, floats, strict=True)) if w and f)
+    if not chosen:
+        raise InputError(
+            "no floating-point parameter to differentiate by: there are "
+            f"{', '.join(f'{p} ({v.dtype})' for p, v in zip(paths, leaves, strict=True)) or 'none'}"
+            f"{'' if select is None else ', of which select leaves none'}."
+        )
+    return chosen
+
+
+def _outputs(f: Any, params: Any, x1: Any, inputs1: Sequence[Any]) -> int:
+    """Number of outputs of one example."""
+    n = len(inputs1[0])
+    result = jax.eval_shape(f, params, x1)
+    if not hasattr(result, "shape"):
+        raise InputError(
+            f"f(params, x) returns {type(result).__name__}; expected one array. Choose or "
+            "concatenate outputs, e.g. lambda p, x: f(p, x)[0]."
+        )
+    if not jnp.issubdtype(result.dtype, jnp.floating):
+        raise InputError(
+            f"f(params, x) has outputs of dtype {result.dtype}, which have no derivative; "
+            "expected floating point. Return logits rather than classes, real and imaginary parts "
+            "rather than complex numbers."
+        )
+    if not result.shape or result.shape[0] != n:
+        raise InputError(
+            f"f(params, x) maps a batch of {n} examples to outputs of shape {result.shape}; "
+            "expected one row an example. Wrap it, e.g. lambda p, x: f(p, x)[:, None]."
+        )
+    return math.prod(result.shape[1:])
+
+
+def check_examples(program: Program, args: Arguments) -> None:
+    """Refuse a function whose rows depend on other examples of the batch, by trying a few."""
+    if program.checked or not args.concrete or not is_concrete(program.consts):
+        return
+    inputs, x = args.inputs1, args.x1
+    if args.inputs2 is not None and len(args.inputs2[0]) > len(inputs[0]):
+        inputs, x = args.inputs2, args.x2
+    if len(inputs[0]) < 2 or args.outputs == 0:
+        return
+    few = [leaf[:3] for leaf in inputs]
+    tree = jax.tree.structure(x)
+    together, alone = _values(args.f, program, args.params, args.leaves, tree, few)
+    scale = np.abs(alone).max()
+    tolerance = 3 * float(jnp.finfo(args.dtype).eps) ** 0.5
+    differs = np.abs(together - alone).max()
+    if np.isfinite(scale) and np.isfinite(differs) and differs > tolerance * scale:
+        raise InputError(
+            "f mixes the examples of a batch: outputs of a batch of "
+            f"{len(few[0])} differ by {differs / scale if scale else differs:.2g} (relative) from "
+            "those of its examples alone. Kernels are of functions of one example. Freeze batch "
+            "statistics (BatchNorm in inference mode) and do not normalize over the batch."
+        )
+    program.checked = True
+
+
+def _values(f, program, params, leaves, tree, few) -> tuple[np.ndarray, np.ndarray]:
+    n = len(few[0])
+
+    @jax.jit
+    def both(params, leaves, few):
+        together = f(params, jax.tree.unflatten(tree, few)).reshape(n, -1)
+        return together, jax.vmap(lambda *e: program.evaluate(leaves, e))(*few)
+
+    together, alone = both(params, leaves, few)
+    return np.asarray(together, np.float64), np.asarray(alone, np.float64)
+
+
+def check_finite(kernel: Any, args: Arguments) -> None:
+    """Refuse kernels with NaN or infinity, and say where they may come from."""
+    if not is_concrete(kernel) or bool(jnp.isfinite(kernel).all()):
+        return
+    bad = [
+        args.paths[i] or "params"
+        for i, leaf in enumerate(args.leaves)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+        and is_concrete(leaf)
+        and not bool(jnp.isfinite(leaf).all())
+    ]
+    cause = (
+        f"the parameters {', '.join(bad)} hold NaN or infinity."
+        if bad
+        else "the function or its gradient over- or underflows, or inputs hold NaN. Look at "
+        "f(params, x) and its gradient on single examples."
+    )
+    count = int((~jnp.isfinite(kernel)).sum())
+    raise NumericalError(f"{count} of {kernel.size} entries are not finite: {cause}")

@@ -1,0 +1,97 @@
+"""One flat list of operations for a function: calls inlined, scalar constants folded."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+# Calls that mean no more than their body. Custom derivative rules are not among them.
+_CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
+_FOLDED = 64  # entries; larger constants stay operations
+
+
+def bind(equation: Any, values: Sequence[Any], **changes: Any) -> list[Any]:
+    """Results of one operation on other values, with some of its settings changed."""
+    settings = {**equation.params, **changes}
+    settings = equation.primitive.get_bind_params(settings)
+    results = equation.primitive.bind(*values, **settings)
+    return list(results) if equation.primitive.multiple_results else [results]
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an operand is a constant written into the list of operations."""
+    return isinstance(atom, core.Literal)
+
+
+def flatten(function: Callable[..., Sequence[Any]], *args: Any) -> Any:
+    """Closed jaxpr of ``function(*args)`` without calls, its constants as in ``make_jaxpr``."""
+    closed = jax.make_jaxpr(function)(*args)
+    count = len(closed.consts)
+
+    def inlined(*values):
+        return _inline(closed.jaxpr, values[:count], values[count:])
+
+    flat = jax.make_jaxpr(inlined)(*closed.consts, *jax.tree.leaves(args))
+    return flat, closed.consts
+
+
+class _Known:
+    """A value that is the same for all parameters and inputs."""
+
+    def __init__(self, value: Any):
+        self.value = np.asarray(value)
+
+
+def _inline(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    results = _walk(jaxpr, [*consts, *args])
+    return [r.value if isinstance(r, _Known) else r for r in results]
+
+
+def _walk(jaxpr: Any, values: Sequence[Any]) -> list[Any]:
+    env: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], values, strict=True))
+
+    def read(atom):
+        if not is_literal(atom):
+            return env[atom]
+        return _Known(atom.val) if np.ndim(atom.val) == 0 else atom.val
+
+    for equation in jaxpr.eqns:
+        operands = [read(atom) for atom in equation.invars]
+        body = _body(equation)
+        if body is not None:
+            inner, consts = body
+            results = _walk(inner, [*consts, *operands])
+        elif _foldable(equation, operands):
+            with jax.ensure_compile_time_eval():
+                results = bind(equation, [o.value for o in operands])
+            results = [_Known(r) for r in results]
+        else:
+            plain = [_scalar(o) if isinstance(o, _Known) else o for o in operands]
+            results = bind(equation, plain)
+        env.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _scalar(known: _Known) -> Any:
+    return known.value[()] if known.value.ndim == 0 else known.value
+
+
+def _body(equation: Any) -> tuple[Any, Sequence[Any]] | None:
+    if equation.primitive.name not in _CALLS:
+        return None
+    body = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+    if body is None:
+        return None
+    return getattr(body, "jaxpr", body), getattr(body, "consts", ())
+
+
+def _foldable(equation: Any, operands: Sequence[Any]) -> bool:
+    if not operands or not all(isinstance(o, _Known) for o in operands):
+        return False
+    if equation.effects or equation.primitive.multiple_results:
+        return False
+    aval = equation.outvars[0].aval
+    return not aval.shape and not jnp.issubdtype(aval.dtype, jax.dtypes.extended)
