@@ -82,18 +82,21 @@ def exported(function, *arguments):
     return lowered.call
 
 
-def assert_same(got, expected):
+def assert_same(got, expected, factor=1.0):
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for value, reference in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        assert_close(value, reference)
+        assert_close(value, reference, factor=factor)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_kernels_lower_for_all_platforms(name):
     net, x = NETS[name]
-    part = jax.tree.map(lambda a: a[:2], x)
-    kernel = exported(lambda x1, x2: tuple(net.kernel(x1, x2)), x, part)
-    assert_same(kernel(x, part), tuple(net.kernel(x, part)))
+    # Without examples in common, which after pooling are exact to half of the digits only.
+    x1, x2 = jax.tree.map(lambda a: a[:2], x), jax.tree.map(lambda a: a[2:], x)
+    kernel = exported(lambda x1, x2: tuple(net.kernel(x1, x2)), x1, x2)
+    # Sampling takes the root of a covariance of more positions than channels, which is singular.
+    factor = 100 if name == "sampled attention" else 1
+    assert_same(kernel(x1, x2), tuple(net.kernel(x1, x2)), factor)
 
 
 @pytest.mark.parametrize("name", NETS)
