@@ -171,9 +171,11 @@ def _gap_of_sum(a: Covariance, b: Covariance, cov: jax.Array) -> jax.Array:
 def _without_rounding(gap: jax.Array, norm: jax.Array) -> jax.Array:
     """The gap, exactly zero where it comes from variances that differ by rounding.
 
-    On a diagonal nothing may remain: derivatives of the angle divide by the root of the gap.
+    On a diagonal nothing may remain: derivatives of the angle divide by the root of the gap. And
+    where an input is zero: a normalization would divide what remains by the root of its epsilon.
     """
-    return jnp.where(gap > (_ROUNDING * jnp.finfo(gap.dtype).eps) ** 2 * norm, gap, 0)
+    tiny = (_ROUNDING * jnp.finfo(gap.dtype).eps) ** 2 * norm
+    return jnp.where(gap > tiny, jnp.minimum(gap, norm), 0)
 
 
 def _below(k: Covariance, norm: jax.Array) -> jax.Array:
