@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+# Units of rounding by which two variances that are equal may differ.
+_ROUNDING = 8
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -37,8 +40,13 @@ class Covariance:
 
     @property
     def coincident(self) -> jax.Array:
-        """Mask of the pairs whose two values are always equal, as on a diagonal."""
-        return (self.gap == 0) & (self.var1 == self.var2) & (self.cov >= 0)
+        """Mask of the pairs whose two values are always equal, as on a diagonal.
+
+        Both variances of a diagonal entry are computed alike, but compiled code may round them
+        differently.
+        """
+        close = _ROUNDING * jnp.finfo(self.cov.dtype).eps * self.var1
+        return (self.gap == 0) & (jnp.abs(self.var1 - self.var2) <= close) & (self.cov >= 0)
 
     def after_smooth_rule(self, var1: jax.Array, var2: jax.Array, cov: jax.Array) -> "Covariance":
         """Covariance after a smooth elementwise function, from its new variances and covariances.
@@ -65,7 +73,8 @@ class Covariance:
         root1, root2 = (jnp.sqrt(constant(v)) for v in (weight * var1, var2 / weight))
         apart = (root1 - root2) ** 2 / 2
         near, far = constant(distance) - apart, (root1 + root2) ** 2 / 2 - constant(distance)
-        return cls(var1, var2, cov, jnp.maximum(jnp.where(constant(cov) >= 0, near, far), 0))
+        gap = jnp.where(constant(cov) >= 0, near, far)
+        return cls(var1, var2, cov, _without_rounding(gap, root1 * root2))
 
     def distance(self, weight) -> jax.Array:
         """What :meth:`from_distance` reads, without cancellation; differentiable."""
@@ -156,7 +165,17 @@ def _gap_of_sum(a: Covariance, b: Covariance, cov: jax.Array) -> jax.Array:
     excess = cross**2 / jnp.where(total > 0, total, 1)
     minus = _below(a, norm_a) + _below(b, norm_b)
     plus = _above(a, norm_a) + _above(b, norm_b)
-    return excess + jnp.where(cov >= 0, minus, plus)
+    return _without_rounding(excess + jnp.where(cov >= 0, minus, plus), norm)
+
+
+def _without_rounding(gap: jax.Array, norm: jax.Array) -> jax.Array:
+    """The gap, exactly zero where it comes from variances that differ by rounding.
+
+    On a diagonal nothing may remain: derivatives of the angle divide by the root of the gap. And
+    where an input is zero: a normalization would divide what remains by the root of its epsilon.
+    """
+    tiny = (_ROUNDING * jnp.finfo(gap.dtype).eps) ** 2 * norm
+    return jnp.where(gap > tiny, jnp.minimum(gap, norm), 0)
 
 
 def _below(k: Covariance, norm: jax.Array) -> jax.Array:

@@ -123,3 +123,39 @@ def test_traced_and_static_weight_scales_give_the_same_kernel():
     traced = jax.jit(lambda net: net.kernel(x))(net)
     for got, k in zip(traced, net.kernel(x), strict=True):
         assert_close(got, k, factor=0.1)
+
+
+def over_positions(*first, seed=8):
+    """A kinked activation over positions, where an example's own entries are on a kink."""
+    rest = ntk.nn.Relu(), ntk.nn.AvgPool((2,)), ntk.nn.Flatten()
+    return ntk.nn.Sequential(*first, *rest), normal(seed, 5, 6, 2)
+
+
+CONV = ntk.nn.Conv(4, (3,), w_std=1.3, b_std=0.3)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize(
+    "first", [(CONV,), (ntk.nn.Dense(4, 1.3, 0.3),), (CONV, ntk.nn.Erf(), CONV)]
+)
+def test_derivatives_over_positions_match_finite_differences_on_the_diagonal(first):
+    """Compiled code rounds the two variances of a diagonal entry differently."""
+    net, x = over_positions(*first)
+    direction, step = normal(9, *x.shape), 1e-5
+
+    @jax.jit
+    def both(x):
+        return jax.jvp(lambda x: net.kernel(x).ntk, (x,), (direction,))
+
+    difference = (both(x + step * direction)[0] - both(x - step * direction)[0]) / (2 * step)
+    np.testing.assert_allclose(both(x)[1], difference, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.x64
+def test_diagonals_over_positions_keep_their_digits_in_single_precision():
+    """A smooth activation, and then a kink that takes the root of what rounding leaves."""
+    net, x = over_positions(CONV, ntk.nn.Erf(), CONV)
+    short = x.astype(jnp.float32)
+    exact = net.kernel(short.astype(x.dtype)).ntk
+    values = net.kernel(short).ntk
+    np.testing.assert_allclose(jnp.diagonal(values), jnp.diagonal(exact), rtol=2e-6)

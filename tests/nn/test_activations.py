@@ -5,6 +5,7 @@ functions, or for functions with kinks by Gauss-Legendre rules in polar coordina
 rays on which an input is at zero.
 """
 
+import functools
 import itertools
 
 import jax
@@ -72,17 +73,22 @@ PAIRS = [
 
 def covariance(pairs, dtype=np.float64):
     a, b, rho = np.transpose(pairs)
+    # Correlations of one to rounding are of an input with itself, or with its antipode.
+    rho = np.where(np.abs(rho) > 1 - 1e-14, np.sign(rho), rho)
     entries = a**2, b**2, a * b * rho, a * b * (1 - np.abs(rho))
     return Covariance(*(jnp.asarray(v, dtype) for v in entries))
 
 
+@functools.cache
 def functions(activation):
-    """The function and its derivative, of NumPy arrays."""
-    slope = jax.grad(activation.function)
-    elementwise = jax.jit(activation.function), jax.jit(jax.vmap(slope))
-    return [
-        lambda x, f=f: np.asarray(f(jnp.asarray(x).ravel())).reshape(x.shape) for f in elementwise
-    ]
+    """The function and its derivative, elementwise."""
+    return jax.jit(activation.function), jax.jit(jax.vmap(jax.grad(activation.function)))
+
+
+@functools.cache
+def dual(activation):
+    """Compiled once for all tests, which therefore ask for as many pairs as there are above."""
+    return jax.jit(activation.dual)
 
 
 def trapezoid(f, a, b, rho):
@@ -109,7 +115,11 @@ def polar(f, a, b, rho):
 
 def integrate(activation, f, pairs):
     rule = polar if activation in KINKED else trapezoid
-    return np.array([rule(f, *pair) for pair in pairs])
+
+    def of_any_shape(x):
+        return np.asarray(f(jnp.asarray(x).ravel())).reshape(x.shape)
+
+    return np.array([rule(of_any_shape, *pair) for pair in pairs])
 
 
 @pytest.fixture(scope="module", params=ALL, ids=repr)
@@ -124,11 +134,10 @@ def test_duals_equal_integrals_in_both_precisions(activation):
     expected = [integrate(activation, g, PAIRS) for g in (f, slope)]
     own = [[(s, s, 1.0) for s in np.transpose(PAIRS)[i]] for i in (0, 1)]
     variances, slopes = ([integrate(activation, g, p) for p in own] for g in (f, slope))
-    dual = jax.jit(activation.dual)
     scale = np.sqrt(variances[0] * variances[1])
     slope_scale = np.maximum(np.sqrt(slopes[0] * slopes[1]), 1e-300)
     for dtype, tolerance in ((np.float64, 1e-10), (np.float32, 1.5e-6)):
-        product, derivative = dual(covariance(PAIRS, dtype))
+        product, derivative = dual(activation)(covariance(PAIRS, dtype))
         assert product.cov.dtype == derivative.dtype == dtype
         product, derivative = jax.tree.map(
             lambda v: np.asarray(v, np.float64), (product, derivative)
@@ -204,19 +213,19 @@ def test_kernels_are_differentiable_in_the_parameters_of_the_function(activation
 def test_wide_networks_have_the_kernel_on_average(activation):
     """One hidden layer: features of many neurons, and of their derivatives, are independent."""
     neurons = 40_000
-    x = jax.random.normal(jax.random.key(3), (3, 4))
-    cov = x @ x.T / 4 + 0.04
-    z = jax.random.normal(jax.random.key(5), (neurons, 3)) @ jnp.linalg.cholesky(cov).T
-    slope = jax.vmap(jax.vmap(jax.grad(activation.function)))
-    var = jnp.diagonal(cov)
-    norm = jnp.sqrt(var[:, None] * var[None, :])
-    gap = jnp.where(jnp.eye(3, dtype=bool), 0, norm - jnp.abs(cov))
-    product, derivative = activation.dual(Covariance(var[:, None], var[None, :], cov, gap))
-    for features, expected in ((activation.function(z), product.cov), (slope(z), derivative)):
-        features = np.asarray(features, np.float64)
+    x = np.random.default_rng(3).normal(size=(3, 4))
+    k = x @ x.T / 4 + 0.04
+    z = np.random.default_rng(5).normal(size=(neurons, 3)) @ np.linalg.cholesky(k).T
+    a = np.sqrt(np.diagonal(k))
+    pairs = [(a[i], a[j], k[i, j] / (a[i] * a[j])) for i, j in np.ndindex(3, 3)]
+    product, derivative = dual(activation)(
+        covariance(pairs, np.result_type(jnp.result_type(float)))
+    )
+    for f, expected in zip(functions(activation), (product.cov, derivative), strict=True):
+        features = np.asarray(f(jnp.asarray(z, float).ravel()), np.float64).reshape(z.shape)
         samples = features[:, :, None] * features[:, None, :]
         error = samples.std(0) / neurons**0.5
-        distance = np.abs(samples.mean(0) - np.asarray(expected))
+        distance = np.abs(samples.mean(0) - np.asarray(expected).reshape(3, 3))
         assert (distance <= 4.5 * error + 1e-5 * np.abs(expected).max()).all()
 
 

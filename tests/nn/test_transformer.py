@@ -62,6 +62,14 @@ def test_single_precision_agrees_with_double(x):
         assert np.abs(value - exact).max() < 1e-5 * np.abs(exact).max()
 
 
+@pytest.mark.x64
+def test_an_example_of_zeros_keeps_its_digits_in_single_precision(x):
+    """Where a normalization divides by the root of its epsilon, nothing may remain of rounding."""
+    net, short = nn.Transformer(1, 16, b_std=0.2), x.at[1].set(0).astype(jnp.float32)
+    exact = np.asarray(net.kernel(short.astype(x.dtype)).ntk)
+    assert np.abs(np.asarray(net.kernel(short).ntk) - exact).max() < 2e-6 * np.abs(exact).max()
+
+
 def test_gradients_are_finite_at_equal_positions_and_examples(x):
     x = x.at[1].set(x[0]).at[2].set(1.0)
     net = nn.Transformer(1, 16, heads=2)
