@@ -133,8 +133,8 @@ def _evaluate_vectors(net, x1, x2, memory_limit: int | None, progress) -> Kernel
     if not steps or all(isinstance(step, Filter) for step in steps):
         return None
     make_plan(Cost(1.0, 1.0), None, (n1, n2), x2 is None, 1, x1.dtype.itemsize, memory_limit)
-    x1, x2 = (None if x is None else x.reshape(len(x), -1) for x in (x1, x2))
-    return vector_kernels(steps, x1, x2, progress)
+    flat = None if x2 is None else x2.reshape(n2, -1)
+    return vector_kernels(steps, x1.reshape(n1, -1), flat, progress)
 
 
 def _evaluate_native(steps: list[Step], channels: int, tail, x1, x2, own: bool, progress) -> Kernel:

@@ -85,12 +85,13 @@ def _start(rho, data1, data2, row, left, i, j, count, e, t, threshold):
     if doubtful:
         for c in range(count):
             if abs(e[c]) < threshold:
-                e[c] = _from_difference(*data1, *data2, i, j + c, rho[row, left + c] >= 0)
+                e[c] = _from_difference(data1, data2, i, j + c, rho[row, left + c] >= 0)
 
 
 @_compiled
-def _from_difference(x1, inverse1, x2, inverse2, i, j, acute):
+def _from_difference(data1, data2, i, j, acute):
     """The angle of two inputs from the difference, or sum, of their directions, in double."""
+    (x1, inverse1), (x2, inverse2) = data1, data2
     total, scale1, scale2 = 0.0, inverse1[i], inverse2[j] if acute else -inverse2[j]
     for k in range(x1.shape[1]):
         difference = scale1 * x1[i, k] - scale2 * x2[j, k]

@@ -36,8 +36,8 @@ def vector_kernels(
     """NNGP and NTK after ``steps`` for data ``(n, d)``; None where these loops do not apply."""
     symmetric, columns = x2 is None, x1 if x2 is None else x2
     sides = [_Side(x) for x in ([x1] if symmetric else [x1, x2])]
-    programs = [_program(steps, side) for side in sides]
-    if None in programs:
+    programs = [p for p in (_program(steps, side) for side in sides) if p is not None]
+    if len(programs) < len(sides):
         return None
     (program, numbers), dtype = programs[0], np.dtype(x1.dtype)
     numbers = np.array(numbers, dtype).reshape(-1, 2)

@@ -143,10 +143,9 @@ class Module(Pair):
         raise TypeError(f"{type(self).__name__} has no infinite-width kernel rule.")
 
     def native_steps(self, shape: tuple[int, ...]) -> tuple[list[Step], int, "Module"] | None:
-        """Steps that compiled loops can take for such examples, the channels after, and the rest.
+        """Steps up to a pooling over all positions, channels after them, and the layers left.
 
-        None where there are no such steps up to a pooling over all positions; see
-        ``ntk_lab.kernel.native``.
+        None where compiled loops cannot take them; see ``ntk_lab.kernel.native``.
         """
         return None
 
@@ -155,10 +154,7 @@ class Module(Pair):
         return None
 
     def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
-        """The layer as steps over vectors that compiled loops can take, if it is that.
-
-        See ``ntk_lab.kernel.native_vectors``; ``shape`` is that of one example.
-        """
+        """The layer as steps over vectors, if it is that; see ``ntk_lab.kernel.native_vectors``."""
         return None
 
     def need(self, after: Need) -> Need:
