@@ -32,6 +32,7 @@ from typing import Any
 
 import jax
 import jax.monitoring
+import jax.numpy as jnp
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ntk_lab", "jax", "jaxlib", "numpy", "neural-tangents")
@@ -121,6 +122,27 @@ def race(
         )
     print(_line(row), flush=True)
     return row
+
+
+def median_ms(function: Callable[[], Any], runs: int = 7) -> float:
+    """Median time of a warm call in milliseconds."""
+    repeats = _repeats(function)
+    return 1e3 * statistics.median(_sample(function, repeats) for _ in range(runs))
+
+
+def elementwise_rate() -> float:
+    """Multiply-adds a second of one fused elementwise operation on data in the cache, all cores."""
+    terms = 256
+    x = jnp.linspace(0, 1, 2**17, dtype=jnp.float32)
+
+    @jax.jit
+    def polynomial(x):
+        total = x
+        for k in range(terms):
+            total = total * x + float(k)
+        return total
+
+    return x.size * terms / (1e-3 * median_ms(lambda: polynomial(x)))
 
 
 def save(name: str, rows: Sequence[Row], *, claim: str, rival: str | None = None) -> Path:

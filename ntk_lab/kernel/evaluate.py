@@ -89,7 +89,10 @@ def evaluate(
     leaves, treedef = jax.tree.flatten(net)
     static = all(isinstance(leaf, int | float) for leaf in leaves)
     if static and is_concrete((x1, x2)):
-        kernel = _evaluate_concrete(net, x1, x2, memory_limit, progress)
+        found = _evaluate_vectors(net, x1, x2, memory_limit, progress)
+        if found is not None and found[1]:
+            return found[0]
+        kernel = found[0] if found else _evaluate_concrete(net, x1, x2, memory_limit, progress)
     elif static:
         # As static numbers, scales are combined in double precision before they are rounded.
         kernel = _evaluate_static(net, x1, x2)
@@ -103,9 +106,6 @@ def evaluate(
 
 def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress | None) -> Kernel:
     """Kernel of data that are known: planned, in tiles, or by loops compiled for the CPU."""
-    kernel = _evaluate_vectors(net, x1, x2, memory_limit, progress)
-    if kernel is not None:
-        return kernel
     carry, n2 = _carry(net, x1), len(x1 if x2 is None else x2)
     # Planning takes longer than a small kernel of vectors, and does not know edges of graphs.
     small = x1.ndim == 2 and len(x1) * n2 <= _UNPLANNED and memory_limit is None
@@ -123,8 +123,10 @@ def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress
     return tiled(partial(_evaluate_tile, net, carry), plan, x1, x2, progress)
 
 
-def _evaluate_vectors(net, x1, x2, memory_limit: int | None, progress) -> Kernel | None:
-    """Kernel of vectors by compiled loops; None where they do not apply."""
+def _evaluate_vectors(
+    net, x1, x2, memory_limit: int | None, progress
+) -> tuple[Kernel, bool] | None:
+    """Kernel of vectors by compiled loops, and whether it is finite; None where there are none."""
     n1, n2 = len(x1), len(x1 if x2 is None else x2)
     if isinstance(x1, Graph | Masked) or net.vocabulary_size is not None or not available():
         return None

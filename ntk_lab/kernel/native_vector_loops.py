@@ -27,6 +27,8 @@ def tile(
 ):
     """Kernels of one tile of pairs, written to ``nngp`` and ``ntk`` from ``start`` on.
 
+    Returns the number of entries that are not finite.
+
     Parameters
     ----------
     rho
@@ -50,7 +52,7 @@ def tile(
     depth = 1
     for k in range(len(program)):
         depth += program[k] == FORK
-    one, two = rho.dtype.type(1), rho.dtype.type(2)
+    one, two, unusable = rho.dtype.type(1), rho.dtype.type(2), 0
     e, t = np.empty(COLUMNS, rho.dtype), np.empty(COLUMNS, rho.dtype)
     stack_e, stack_t = np.empty((depth, COLUMNS), rho.dtype), np.empty((depth, COLUMNS), rho.dtype)
     block, block_t = np.empty((ROWS, COLUMNS), rho.dtype), np.empty((ROWS, COLUMNS), rho.dtype)
@@ -67,9 +69,12 @@ def tile(
                 last, scale = len(program), side1[len(program), 0, i]
                 for c in range(np.uintp(count)):
                     norm = scale * side2[last, 0, np.uintp(j) + c]
-                    block[r, c] = norm * ((one if e[c] >= 0 else -one) - two * e[c])
-                    block_t[r, c] = norm * t[c]
+                    nngp_value = norm * ((one if e[c] >= 0 else -one) - two * e[c])
+                    ntk_value = norm * t[c]
+                    block[r, c], block_t[r, c] = nngp_value, ntk_value
+                    unusable += (nngp_value - nngp_value != 0) | (ntk_value - ntk_value != 0)
             _write(block, block_t, i0 + top, j0 + left, rows, count, mirror, nngp, ntk)
+    return unusable
 
 
 @_compiled

@@ -32,8 +32,11 @@ Progress = Callable[[int, int], None]
 
 def vector_kernels(
     steps: Sequence[Step], x1: jax.Array, x2: jax.Array | None, progress: Progress | None = None
-) -> Kernel | None:
-    """NNGP and NTK after ``steps`` for data ``(n, d)``; None where these loops do not apply."""
+) -> tuple[Kernel, bool] | None:
+    """NNGP and NTK after ``steps`` for data ``(n, d)``, and whether all entries are finite.
+
+    None where these loops do not apply.
+    """
     symmetric, columns = x2 is None, x1 if x2 is None else x2
     sides = [_Side(x) for x in ([x1] if symmetric else [x1, x2])]
     programs = [p for p in (_program(steps, side) for side in sides) if p is not None]
@@ -55,27 +58,30 @@ def vector_kernels(
         for j in range(0, shape[1], width)
         if not symmetric or j >= i
     ]
-    _all(lambda start: compute(start, (height, width)), starts, progress)
+    unusable = _all(lambda start: compute(start, (height, width)), starts, progress)
     if symmetric:
         np.fill_diagonal(nngp, sides[0].var)
         np.fill_diagonal(ntk, sides[0].ntk)
-    return Kernel(jnp.asarray(nngp), jnp.asarray(ntk))
+    return Kernel(jax.device_put(nngp), jax.device_put(ntk)), not unusable
 
 
-def _all(compute: Callable[[Any], None], starts: list, progress: Progress | None) -> None:
+def _all(compute: Callable[[Any], int], starts: list, progress: Progress | None) -> int:
+    """Sum of what is returned for all starts."""
+    total = 0
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         futures = [pool.submit(compute, start) for start in starts]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
+                total += future.result()
                 if progress is not None:
                     progress(done, len(starts))
         finally:
             for future in futures:
                 future.cancel()
+    return total
 
 
-def _tile(sides, program, numbers, constants, series, nngp, ntk, symmetric, start, size) -> None:
+def _tile(sides, program, numbers, constants, series, nngp, ntk, symmetric, start, size) -> int:
     # Imported where used: numba is an extra, and takes a while.
     from ntk_lab.kernel import native_vector_loops as loops
 
@@ -84,7 +90,7 @@ def _tile(sides, program, numbers, constants, series, nngp, ntk, symmetric, star
     threshold = rho.dtype.type(_THRESHOLD[rho.dtype.itemsize])
     where = start, symmetric
     operations = program, numbers, constants[0], constants[-1], series
-    loops.tile(rho, first.data, second.data, *where, *operations, nngp, ntk, threshold)
+    return loops.tile(rho, first.data, second.data, *where, *operations, nngp, ntk, threshold)
 
 
 @partial(jax.jit, static_argnums=4)
