@@ -157,7 +157,7 @@ def save(name: str, rows: Sequence[Row], *, claim: str, rival: str | None = None
         "machine": machine(),
         "versions": versions(),
         "x64": bool(jax.config.jax_enable_x64),
-        "rows": [_rounded(dataclasses.asdict(row)) for row in rows],
+        "rows": [rounded(dataclasses.asdict(row)) for row in rows],
     }
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
@@ -232,10 +232,10 @@ def _cpu_model() -> str:
     return platform.machine()
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Four significant digits: more would only be noise in the committed files."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, float) and math.isfinite(value):
         return float(f"{value:.4g}")
     return value
