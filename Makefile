@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 
 PIP := $(BIN)/python -m pip install -qq --no-input
 PYTEST := $(BIN)/python -m pytest -n 2
-# What depends on no precision is tested once.
+# What depends on no precision, and what is slow, is tested once.
 SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,plot test_cli.py test_packaging.py \
     compare/test_report.py compare/test_checkpoint.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -35,7 +35,7 @@ test: $(INSTALLED) ## Run the tests in float64, then in float32 (PYTEST_ARGS="-k
 	@echo "== Tests, float64"
 	@JAX_ENABLE_X64=1 $(PYTEST) $(PYTEST_ARGS)
 	@echo "== Tests, float32"
-	@JAX_ENABLE_X64=0 $(PYTEST) -m "not x64" $(SAME_IN_FLOAT32) $(PYTEST_ARGS)
+	@JAX_ENABLE_X64=0 $(PYTEST) -m "not x64 and not slow" $(SAME_IN_FLOAT32) $(PYTEST_ARGS)
 
 test-fast: $(INSTALLED) ## Run the tests not marked slow, in float64 only
 	@JAX_ENABLE_X64=1 $(PYTEST) -m "not slow" $(PYTEST_ARGS)

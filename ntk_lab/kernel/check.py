@@ -98,4 +98,10 @@ def _check_array(name: str, x: Any) -> jax.Array:
 def _all_finite(x: jax.Array) -> bool:
     # Data may be known while a function that closes over them is being traced.
     with jax.ensure_compile_time_eval():
-        return bool(jnp.isfinite(x).all())
+        return bool(_finite(x))
+
+
+@jax.jit
+def _finite(x: jax.Array) -> jax.Array:
+    """One pass; apart, two operations take two and an array between them."""
+    return jnp.isfinite(x).all()

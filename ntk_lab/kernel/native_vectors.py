@@ -24,7 +24,7 @@ from ntk_lab.kernel.result import Kernel
 
 # Pairs of a kernel for which compiled loops are worth their start.
 FEWEST = 2**16
-_TILE = 1024
+_TILE = 512
 # Where a matrix product leaves fewer digits of the angle than the rest of the computation.
 _THRESHOLD = {4: 1e-3, 8: 1e-5}
 Progress = Callable[[int, int], None]
