@@ -61,10 +61,7 @@ class Pair:
         raise TypeError(f"{type(self).__name__} does not define init(key, shape).")
 
     def apply(self, params: Params, x: Any) -> jax.Array:
-        """Outputs of the finite network on a batch ``x`` of shape ``(n, *shape)``.
-
-        Or on an :class:`ntk_lab.nn.Graph`, or :class:`ntk_lab.nn.Masked`, of such a batch.
-        """
+        """Outputs on a batch ``(n, *shape)``, or on a ``Graph`` or ``Masked`` of such a batch."""
         raise TypeError(f"{type(self).__name__} does not define apply(params, x).")
 
     def kernel(self, x1: Batch, x2: Batch | None = None) -> Kernel:
@@ -143,10 +140,7 @@ class Module(Pair):
         raise TypeError(f"{type(self).__name__} has no infinite-width kernel rule.")
 
     def native_steps(self, shape: tuple[int, ...]) -> tuple[list[Step], int, "Module"] | None:
-        """Steps up to a pooling over all positions, channels after them, and the layers left.
-
-        None where compiled loops cannot take them; see ``ntk_lab.kernel.native``.
-        """
+        """Steps up to a pooling over all positions, channels after them, and the layers left."""
         return None
 
     def native_step(self, shape: tuple[int, ...]) -> Step | None:
