@@ -10,7 +10,8 @@ LOCKED := $(VENV)/.locked
 INSTALLED := $(VENV)/.installed
 
 PIP := $(BIN)/python -m pip install -qq --no-input
-PYTEST := $(BIN)/python -m pytest -n 2
+# A file of tests stays in one process, which forgets its compiled programs at the end of it.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 # What depends on no precision, and what is slow, is tested once.
 SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,plot test_cli.py test_packaging.py \
     compare/test_report.py compare/test_checkpoint.py)

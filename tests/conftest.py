@@ -34,6 +34,17 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(skip)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Drop what was compiled for a file of tests.
+
+    Each program takes memory maps, of which a process has 65530 by default; when they run out,
+    the compiler crashes.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key():
     """One fixed random key; split it for more."""
