@@ -14,7 +14,9 @@ PIP := $(BIN)/python -m pip install -qq --no-input
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 # What depends on no precision, and what is slow, is tested once.
 SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,plot test_cli.py test_packaging.py \
-    compare/test_report.py compare/test_checkpoint.py)
+    compare/test_report.py compare/test_checkpoint.py nn/test_layer_table.py \
+    nn/test_layers_against_ensembles.py nn/test_positions_against_ensembles.py \
+    nn/test_finite_against_infinite.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
