@@ -10,7 +10,7 @@ arrays of constants, in double precision until then; see ``native_vectors``.
 import numba
 import numpy as np
 
-AFFINE, PLAIN_AFFINE, TWO_SLOPES, RELU, ERF, FORK, JOIN = range(7)
+AFFINE, PLAIN_AFFINE, ACUTE_AFFINE, TWO_SLOPES, RELU, ERF, FORK, JOIN = range(8)
 ROWS, COLUMNS = 16, 512
 # Instead of zero for opposite inputs: the sign says that the angle is obtuse.
 TINY = 1e-30
@@ -27,7 +27,7 @@ def tile(
 ):
     """Kernels of one tile of pairs, written to ``nngp`` and ``ntk`` from ``start`` on.
 
-    Returns the number of entries that are not finite.
+    Returns whether some entry is not finite.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def tile(
     depth = 1
     for k in range(len(program)):
         depth += program[k] == FORK
-    one, two, unusable = rho.dtype.type(1), rho.dtype.type(2), 0
+    zero, one, two, unusable = rho.dtype.type(0), rho.dtype.type(1), rho.dtype.type(2), False
     e, t = np.empty(COLUMNS, rho.dtype), np.empty(COLUMNS, rho.dtype)
     stack_e, stack_t = np.empty((depth, COLUMNS), rho.dtype), np.empty((depth, COLUMNS), rho.dtype)
     block, block_t = np.empty((ROWS, COLUMNS), rho.dtype), np.empty((ROWS, COLUMNS), rho.dtype)
@@ -67,26 +67,31 @@ def tile(
                 _start(rho, data1, data2, top + r, left, i, j, count, e, t, threshold)
                 _run(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, series)
                 last, scale = len(program), side1[len(program), 0, i]
+                bad = False
                 for c in range(np.uintp(count)):
                     norm = scale * side2[last, 0, np.uintp(j) + c]
-                    nngp_value = norm * ((one if e[c] >= 0 else -one) - two * e[c])
-                    ntk_value = norm * t[c]
+                    nngp_value, ntk_value = (
+                        norm * (np.copysign(one, e[c]) - two * e[c]),
+                        norm * t[c],
+                    )
                     block[r, c], block_t[r, c] = nngp_value, ntk_value
-                    unusable += (nngp_value - nngp_value != 0) | (ntk_value - ntk_value != 0)
+                    bad |= (nngp_value - nngp_value != zero) | (ntk_value - ntk_value != zero)
+                unusable |= bad
             _write(block, block_t, i0 + top, j0 + left, rows, count, mirror, nngp, ntk)
     return unusable
 
 
 @_compiled
 def _start(rho, data1, data2, row, left, i, j, count, e, t, threshold):
-    doubtful = 0
-    half, one = rho.dtype.type(0.5), rho.dtype.type(1)
+    doubtful = False
+    half, one, zero = rho.dtype.type(0.5), rho.dtype.type(1), rho.dtype.type(0)
     for c in range(np.uintp(count)):
         value = rho[row, np.uintp(left) + c]
-        near = max(half * (one - abs(value)), rho.dtype.type(0))
-        e[c] = near if value >= 0 else -near
-        t[c] = 0
-        doubtful += near < threshold
+        near = half * (one - abs(value))
+        e[c] = np.copysign(near if near > zero else zero, value)
+        t[c] = zero
+    for c in range(np.uintp(count)):
+        doubtful |= abs(e[c]) < threshold
     if doubtful:
         for c in range(count):
             if abs(e[c]) < threshold:
@@ -109,8 +114,12 @@ def _run(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, se
     level = 0
     for k in range(len(program)):
         op = program[k]
-        if op in (AFFINE, PLAIN_AFFINE):
-            _affine(e, t, i, j, count, op == PLAIN_AFFINE, side1[k], side2[k])
+        if op == ACUTE_AFFINE:
+            _acute_affine(e, t, i, j, count, side1[k], side2[k])
+        elif op == PLAIN_AFFINE:
+            _plain_affine(e, t, i, j, count, side1[k], side2[k])
+        elif op == AFFINE:
+            _affine(e, t, i, j, count, side1[k], side2[k])
         elif op == TWO_SLOPES:
             _two_slopes(e, t, count, numbers[k, 0], series)
         elif op == RELU:
@@ -128,42 +137,69 @@ def _run(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, se
 
 
 @_inlined
-def _turn(sine, cosine, other_sine, other_cosine, opposite):
-    """Sine of the difference of two angles, exactly zero for equal ones; or of their sum."""
-    if opposite:
-        return sine * other_cosine + cosine * other_sine
+def _apart(sine, cosine, other_sine, other_cosine):
+    """Sine of the difference of two angles, exactly zero for equal ones."""
     return sine * (other_cosine - cosine) - cosine * (other_sine - sine)
 
 
+@_inlined
+def _turned_by_weights(old, both, sine_half, cosine_half, other_sine, other_cosine, constants):
+    """``e`` after a layer with weights."""
+    half, one, tiny = constants
+    # Of nearly opposite inputs the angles add up.
+    sine = np.copysign(other_sine, old)
+    apart = _apart(sine_half, cosine_half, sine, other_cosine)
+    new = apart * apart + both * abs(old)
+    new = new if new < one else one
+    least = new if new > tiny else tiny
+    folded = one - new if new > half else -least
+    return new if old >= 0 else folded
+
+
+# The two loops below are apart, and store last: a condition inside makes for masked stores.
 @_compiled
-def _affine(e, t, i, j, count, plain, own, other):
+def _plain_affine(e, t, i, j, count, own, other):
     """A layer with weights: ``rho' = cos cos rho + sin sin``, angles being those of the examples.
 
-    ``plain``: the layer's own share of the NTK is its covariance, as in NTK parameterization.
+    Its own share of the NTK is its covariance, as in NTK parameterization.
     """
-    cosine, sine_half, cosine_half, weight, bias = (
-        own[0, i],
-        own[1, i],
-        own[2, i],
-        own[3, i],
-        own[4, i],
-    )
-    half, one, two = e.dtype.type(0.5), e.dtype.type(1), e.dtype.type(2)
-    j, tiny = np.uintp(j), e.dtype.type(TINY)
+    cosine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i]
+    one, two, j = e.dtype.type(1), e.dtype.type(2), np.uintp(j)
+    constants = e.dtype.type(0.5), one, e.dtype.type(TINY)
     for c in range(np.uintp(count)):
         both = cosine * other[0, j + c]
-        old = e[c]
-        near = abs(old)
-        apart = _turn(sine_half, cosine_half, other[1, j + c], other[2, j + c], old < 0)
-        new = apart * apart + both * near
-        new = min(new, one)
-        result = new if old >= 0 else (one - new if new > half else -max(new, tiny))
-        if plain:
-            t[c] = both * t[c] + (one - two * result if result >= 0 else -one - two * result)
-        else:
-            rho = one - two * old if old >= 0 else -one - two * old
-            t[c] = both * t[c] + weight * other[3, j + c] * rho + bias * other[4, j + c]
-        e[c] = result
+        sine, turned = other[1, j + c], other[2, j + c]
+        new = _turned_by_weights(e[c], both, sine_half, cosine_half, sine, turned, constants)
+        t[c] = both * t[c] + (np.copysign(one, new) - two * new)
+        e[c] = new
+
+
+@_compiled
+def _affine(e, t, i, j, count, own, other):
+    """The same with other shares of weights and bias in the NTK."""
+    cosine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i]
+    weight, bias = own[3, i], own[4, i]
+    one, two, j = e.dtype.type(1), e.dtype.type(2), np.uintp(j)
+    constants = e.dtype.type(0.5), one, e.dtype.type(TINY)
+    for c in range(np.uintp(count)):
+        both, old = cosine * other[0, j + c], e[c]
+        rho = np.copysign(one, old) - two * old
+        t[c] = both * t[c] + weight * other[3, j + c] * rho + bias * other[4, j + c]
+        sine, turned = other[1, j + c], other[2, j + c]
+        e[c] = _turned_by_weights(old, both, sine_half, cosine_half, sine, turned, constants)
+
+
+@_compiled
+def _acute_affine(e, t, i, j, count, own, other):
+    """A plain layer with weights where all angles are acute: they stay so."""
+    cosine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i]
+    one, two, j = e.dtype.type(1), e.dtype.type(2), np.uintp(j)
+    for c in range(np.uintp(count)):
+        both = cosine * other[0, j + c]
+        apart = _apart(sine_half, cosine_half, other[1, j + c], other[2, j + c])
+        new = apart * apart + both * e[c]
+        e[c] = new
+        t[c] = both * t[c] + (one - two * new)
 
 
 @_compiled
@@ -204,34 +240,35 @@ def _two_slopes(e, t, count, kappa, series):
 @_compiled
 def _erf(e, t, i, j, count, square, shift, own, other, series):
     """``a erf(b x) + c``: the arcsine of ``sin sin rho``, angles being those of the examples."""
-    angle = series[0]
-    sine, square_cosine, inverse, slope = own[0, i], own[1, i], own[2, i], own[3, i]
+    angle, some = series[0], False
+    sine, inverse, slope, haversine = own[0, i], own[2, i], own[3, i], own[4, i]
     zero, half, one, two = e.dtype.type(0), e.dtype.type(0.5), e.dtype.type(1), e.dtype.type(2)
-    tiny, close = e.dtype.type(TINY), 0
-    j = np.uintp(j)
+    tiny, close, j = e.dtype.type(TINY), e.dtype.type(CLOSE), np.uintp(j)
+    least = np.sqrt(tiny)
     for c in range(np.uintp(count)):
         old = e[c]
         near = abs(old)
         sines = sine * other[0, j + c]
-        # (1 - sin sin) / 2 without cancellation, then (1 - |sin sin rho|) / 2.
-        cosines = square_cosine + other[1, j + c] * (one - square_cosine)
-        complement = half * cosines / (one + sines) + sines * near
+        # (1 - |sin sin rho|) / 2 without cancellation.
+        complement = haversine + sine * other[4, j + c] + sines * near
         size = sines * (one - two * near)
         small = complement > half * half
         series_of = _polynomial(size * size if small else complement, angle)
-        arcsine = size * series_of if small else one - two * np.sqrt(complement) * series_of
-        signed = square * (arcsine if old >= 0 else -arcsine) + shift
-        rho = signed * inverse * other[2, j + c]
-        acute, obtuse = half * max(one - rho, zero), half * max(one + rho, tiny)
-        new = acute if rho >= 0 else -obtuse
-        steep = two * np.sqrt(max(complement * (one - complement), tiny))
+        root, other_root = np.sqrt(complement), np.sqrt(one - complement)
+        arcsine = size * series_of if small else one - two * root * series_of
+        rho = (np.copysign(square * arcsine, old) + shift) * inverse * other[2, j + c]
+        new = half * (one - abs(rho))
+        new = new if new > tiny else tiny
+        steep = two * root * other_root
+        steep = steep if steep > least else least
         t[c] = t[c] * slope * other[3, j + c] / steep
-        keep = (near < CLOSE) & ((old >= 0) | (shift == zero))
-        close += keep
-        e[c] = old if keep else new
-    if close:
+        keep = (near < close) & ((old >= zero) | (shift == zero))
+        e[c] = old if keep else np.copysign(new, rho)
+    for c in range(np.uintp(count)):
+        some |= abs(e[c]) < close
+    if some:
         for c in range(np.uintp(count)):
-            if abs(e[c]) < CLOSE and (e[c] >= 0 or shift == 0):
+            if abs(e[c]) < close and (e[c] >= zero or shift == zero):
                 e[c] = _erf_of_close(e[c], square, own, other, i, j + c)
 
 
@@ -268,7 +305,7 @@ def _join(e, t, skip, skip_t, i, j, count, own, other):
         first, second = cosine * other[0, j + c], sine * other[1, j + c]
         a, b = skip[c], e[c]
         opposite = (a < 0) & (b < 0)
-        apart = _turn(sine_half, cosine_half, other[2, j + c], other[3, j + c], False)
+        apart = _apart(sine_half, cosine_half, other[2, j + c], other[3, j + c])
         if opposite:
             a, b = -a, -b
         else:

@@ -211,7 +211,8 @@ def _erf(step: Erf, side: _Side) -> None:
     var = step.a**2 * 2 / np.pi * np.arctan2(double, np.sqrt(1 + 2 * double)) + step.c**2
     inverse = np.divide(1, np.sqrt(var), out=np.zeros_like(var), where=var > 0)
     slope = abs(step.a * step.b) * math.sqrt(4 / math.pi) * np.sqrt(side.var) * np.cos(turn)
-    side.record(np.sin(turn), np.cos(turn) ** 2, inverse, slope * inverse)
+    sine, square = np.sin(turn), np.cos(turn) ** 2
+    side.record(sine, square, inverse, slope * inverse, square / (2 + 2 * sine))
     side.ntk = side.ntk * step.a**2 * 4 * step.b**2 / math.pi / np.sqrt(1 + 2 * double)
     side.var = var
 
@@ -223,12 +224,14 @@ def _join(skip: Sequence[Any], side: _Side) -> None:
 
 
 def _specialized(names: list[str], numbers: np.ndarray) -> list[int]:
-    """Operations by number; the cheaper rectifier where all angles are known to be acute."""
+    """Operations by number; the cheaper ones where all angles are known to be acute."""
     from ntk_lab.kernel import native_vector_loops as loops
 
     acute, stack, ops = False, [], []
     for name, (kappa, _) in zip(names, numbers, strict=True):
-        if name == "two_slopes":
+        if name == "plain_affine":
+            name = "acute_affine" if acute else name
+        elif name == "two_slopes":
             name = "relu" if acute and kappa == 1 else name
             acute = acute or kappa >= 1
         elif name == "fork":
