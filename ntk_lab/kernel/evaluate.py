@@ -13,10 +13,12 @@ import numpy as np
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.kernel.check import check_inputs
+from ntk_lab.kernel.covariance import Covariance
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.layout import Carry, Full, Need
 from ntk_lab.kernel.masked import Masked
-from ntk_lab.kernel.native import Filter, Step, available, average_kernels
+from ntk_lab.kernel.native import Filter, Flat, Step, available, average_kernels
+from ntk_lab.kernel.native_diagonal import Means, diagonal_means
 from ntk_lab.kernel.native_vectors import FEWEST, vector_kernels
 from ntk_lab.kernel.plan import Cost, Plan, count, make_plan
 from ntk_lab.kernel.positions import between_examples, with_exact_diagonal
@@ -113,11 +115,16 @@ def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress
         return _evaluate_static(net, x1, x2)
     plan = _plan(net, x1.shape, n2, x2 is None, x1.dtype, carry, memory_limit)
     # Compiled loops know no masks.
-    loops = carry != Carry.DIAGONAL and not isinstance(x1, Masked) and available()
+    loops = not isinstance(x1, Masked) and available()
     native = net.native_steps(x1.shape[1:]) if loops else None
-    if native is not None:
-        steps, channels, tail = native
-        return _evaluate_native(steps, channels, tail, x1, x2, carry == Carry.OWN, progress)
+    if native is not None and isinstance(native[0][-1], Flat):
+        flat = None
+        if carry == Carry.DIAGONAL and len(x1) * n2 * math.prod(x1.shape[1:-1]) >= FEWEST:
+            flat = _evaluate_flat(*native, x1, x2, progress)
+        if flat is not None:
+            return flat
+    elif native is not None:
+        return _evaluate_native(*native, x1, x2, carry == Carry.OWN, progress)
     if plan.tiles == 1:
         return _evaluate_static(net, x1, x2)
     return tiled(partial(_evaluate_tile, net, carry), plan, x1, x2, progress)
@@ -147,6 +154,35 @@ def _evaluate_native(steps: list[Step], channels: int, tail, x1, x2, own: bool, 
     k = with_exact_diagonal(var1[:, None], var2[None, :], cov, same if own else False)
     state = moments(tail.propagate(Features(k, ntk, channels, same=same)))
     return Kernel(state.cov.cov, state.ntk)
+
+
+def _evaluate_flat(steps: list[Step], channels: int, tail, x1, x2, progress) -> Kernel | None:
+    """Kernel of a network that flattens images, by compiled loops; None where there are none."""
+    data = (_as_images(x) for x in (x1, x2))
+    means = diagonal_means(steps[:-1], *data, progress)
+    if means is None:
+        return None
+    return _after_flattening(tail, channels, x2 is None, means)
+
+
+def _as_images(x: jax.Array | None) -> np.ndarray | None:
+    """Data with two spatial axes."""
+    if x is None:
+        return None
+    x = np.asarray(x)
+    return x if x.ndim == 4 else x[:, None]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _after_flattening(tail, channels: int, symmetric: bool, means: Means) -> Kernel:
+    m1, m2 = means.m1[:, None], means.m2[None, :]
+    var1, var2, scale = means.var1[:, None], means.var2[None, :], m1 * m2
+    k = Covariance.from_distance(var1, var2, scale * means.distance, m2 / m1)
+    same = jnp.eye(len(m1), dtype=bool) if symmetric else jnp.zeros(scale.shape, bool)
+    state = moments(tail.propagate(Features(k, scale * means.ntk, channels, same=same)))
+    kernel = Kernel(state.cov.cov, state.ntk)
+    # Exactly symmetric: the weighting treats the two sides differently, to rounding.
+    return jax.tree.map(lambda k: jnp.triu(k) + jnp.triu(k, 1).T, kernel) if symmetric else kernel
 
 
 def plan_kernel(

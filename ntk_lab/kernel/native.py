@@ -13,12 +13,13 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import jax
 import numpy as np
 
-from ntk_lab.kernel.arccosine import ARCSINE
+from ntk_lab.kernel.arccosine import half_angle_series
 from ntk_lab.kernel.positions import Window
 
 
@@ -66,6 +67,11 @@ class Mix:
 
     matrices: tuple[np.ndarray, ...] = field(hash=False, compare=False)
 
+    @property
+    def matrices_of_two(self) -> tuple[np.ndarray, ...]:
+        """Matrices of two axes, the first of which may be of size one."""
+        return (np.eye(1),) * (2 - len(self.matrices)) + self.matrices
+
 
 @dataclass(frozen=True)
 class Average:
@@ -74,7 +80,12 @@ class Average:
     factor: float
 
 
-Step = Filter | TwoSlopes | Erf | Fork | Join | Mix | Average
+@dataclass(frozen=True)
+class Flat:
+    """Flattening: a mean over equal positions, the end of what is computed by loops."""
+
+
+Step = Filter | TwoSlopes | Erf | Fork | Join | Mix | Average | Flat
 
 
 def available() -> bool:
@@ -88,6 +99,13 @@ def available() -> bool:
         and jax.default_backend() == "cpu"
         and importlib.util.find_spec("numba") is not None
     )
+
+
+@lru_cache(maxsize=2)
+def half_angle_constants(dtype: np.dtype) -> tuple[tuple, tuple]:
+    """``half_angle_series`` as loops take them."""
+    bits = 8 * dtype.itemsize
+    return tuple(tuple(dtype.type(c) for c in series) for series in half_angle_series(bits))
 
 
 def _loops() -> Any:
@@ -193,7 +211,7 @@ def _pair(steps, x1, x2, var1, var2, same: bool) -> tuple[Any, Any]:
 
 def _walk(steps, x1, x2, var1, var2, same: bool, grow: bool = False) -> _Pair:
     """All steps for one pair; ``grow`` appends the variances of an example paired with itself."""
-    weight = _weight(var1[0], var2[0])
+    weight = _weight_before(0, steps, var1, var2)
     root = np.sqrt(weight)
     (h, w), dtype = x1.shape[:2], x1.dtype.type
     distance = np.empty((h, h, w, w), dtype)
@@ -208,12 +226,15 @@ def _walk(steps, x1, x2, var1, var2, same: bool, grow: bool = False) -> _Pair:
                 taken = 2
             if grow:
                 var1 += _afters(steps[i : i + taken], pair.var1)
-            _filter(step, pair, follows if taken == 2 else None, var1[i + 1], var2[i + 1])
+            then = follows if taken == 2 else None
+            new = _weight_before(i + taken, steps, var1, var2)
+            _filter(step, pair, then, var1[i + 1], var2[i + 1], new)
         elif isinstance(step, TwoSlopes):
             if grow:
                 var1.append(_after(step, pair.var1))
-            slopes, roots, series, new = _slopes(step, pair.var1, pair.var2, pair.weight)
-            _loops().activation(pair.distance, pair.ntk, slopes, roots, series)
+            new = _weight_before(i + 1, steps, var1, var2)
+            constants = _slopes(step, pair.var1, pair.var2, pair.weight, new)
+            _loops().activation(pair.distance, pair.ntk, *constants)
             pair.weight = new
         else:
             _mix(step, pair)
@@ -222,8 +243,17 @@ def _walk(steps, x1, x2, var1, var2, same: bool, grow: bool = False) -> _Pair:
         i += taken
         pair.var1, pair.var2 = var1[i], var2[i]
         if isinstance(step, Mix):
-            _to_distance(pair, same)
+            _to_distance(pair, same, _weight_before(i, steps, var1, var2))
     return pair
+
+
+def _weight_before(i: int, steps, var1: list[np.ndarray], var2: list[np.ndarray]) -> Any:
+    """Weight of distances before step ``i``: a filter's bias may change the ratio of two examples.
+
+    An example paired with itself, whose variances are found on the way, has weight one.
+    """
+    ahead = i + 1 if i < len(steps) and isinstance(steps[i], Filter) and i + 1 < len(var1) else i
+    return _weight(var1[ahead], var2[ahead])
 
 
 def _afters(steps: Sequence[Step], var: np.ndarray) -> list[np.ndarray]:
@@ -241,7 +271,7 @@ def _weight(var1: np.ndarray, var2: np.ndarray) -> Any:
 
 
 def _filter(
-    step: Filter, pair: _Pair, then: TwoSlopes | None, var1: np.ndarray, var2: np.ndarray
+    step: Filter, pair: _Pair, then: TwoSlopes | None, var1: np.ndarray, var2: np.ndarray, new
 ) -> None:
     """A filter and the activation after it; ``var1, var2`` are the variances between them."""
     dtype = pair.distance.dtype.type
@@ -264,7 +294,7 @@ def _filter(
     h, w = var1.shape
     out, out_ntk = pair.room((h, h, w, w))
     # Without an activation its arguments are not read.
-    slopes, roots, series, new = _slopes(then or TwoSlopes(1, 1), var1, var2, pair.weight)
+    slopes, roots, series = _slopes(then or TwoSlopes(1, 1), var1, var2, pair.weight, new)
     slopes = () if then is None else slopes
     constants = tuple(dtype(s) for s in scales)
     _loops().layer(
@@ -286,45 +316,46 @@ def _filter(
         pair.weight = new
 
 
-def _slopes(step: TwoSlopes, var1: np.ndarray, var2: np.ndarray, weight) -> tuple:
-    """Constants and standard deviations as the loops of an activation take them; the new weight."""
+def _slopes(step: TwoSlopes, var1: np.ndarray, var2: np.ndarray, weight, new) -> tuple:
+    """Constants and standard deviations as the loops of an activation take them."""
     dtype = var1.dtype.type
-    new = _weight(var1, var2)
     roots = [np.sqrt(weight * var1), np.sqrt(var2 / weight)]
     roots += [np.divide(1, r, out=np.zeros_like(r), where=r > 0) for r in roots]
     roots += [np.sqrt(new * var1), np.sqrt(var2 / new)]
     both, square, mean = step.a * step.b, (step.b - step.a) ** 2, (step.a**2 + step.b**2) / 2
-    constants = tuple(dtype(c) for c in (0, 1, 0.5, 2, math.pi, both, square, mean))
-    series = tuple(dtype(c) for c in ARCSINE[8 * var1.itemsize][::-1])
-    return constants, tuple(roots), series, new
+    constants = tuple(dtype(c) for c in (0, 0.5, 1, both, square, mean))
+    return constants, tuple(roots), half_angle_constants(var1.dtype)
 
 
 def _mix(step: Mix | Average, pair: _Pair) -> None:
     """Covariances after pooling, in the place of distances."""
-    half = pair.distance.dtype.type(0.5)
-    sides = (half * pair.weight * pair.var1)[:, None, :, None] + (half / pair.weight * pair.var2)[
-        None, :, None
-    ]
-    cov = sides - pair.distance
+    dtype = pair.distance.dtype.type
+    half1, half2 = dtype(0.5) * pair.weight * pair.var1, dtype(0.5) / pair.weight * pair.var2
     if isinstance(step, Average):
-        factor = pair.distance.dtype.type(step.factor**2)
-        means = (factor * values.mean(dtype=np.float64) for values in (cov, pair.ntk))
-        pair.distance, pair.ntk = (np.full((1, 1, 1, 1), mean, cov.dtype) for mean in means)
+        factor = dtype(step.factor**2)
+        sides = half1.mean(dtype=np.float64) + half2.mean(dtype=np.float64)
+        means = sides - pair.distance.mean(dtype=np.float64), pair.ntk.mean(dtype=np.float64)
+        pair.distance, pair.ntk = (np.full((1, 1, 1, 1), factor * mean, dtype) for mean in means)
         return
-    matrices = [np.eye(1)] * (2 - len(step.matrices)) + list(step.matrices)
-    for axis, matrix in enumerate(m.astype(cov.dtype) for m in matrices for _ in range(2)):
-        cov, pair.ntk = (
-            np.moveaxis(np.tensordot(matrix, values, (1, axis)), 0, axis)
-            for values in (cov, pair.ntk)
-        )
-    pair.distance, pair.ntk = np.ascontiguousarray(cov), np.ascontiguousarray(pair.ntk)
+    rows, columns = (_ranged(m.astype(dtype)) for m in step.matrices_of_two)
+    (h, _), (w, _) = rows[0].shape, columns[0].shape
+    out, out_ntk = np.empty((h, h, w, w), dtype), np.empty((h, h, w, w), dtype)
+    _loops().pool(pair.distance, pair.ntk, (half1, half2), rows, columns, out, out_ntk)
+    pair.distance, pair.ntk = out, out_ntk
 
 
-def _to_distance(pair: _Pair, same: bool) -> None:
+def _ranged(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix, and in each line the range of the entries that are not zero."""
+    used = matrix != 0
+    first, last = used.argmax(1), matrix.shape[1] - used[:, ::-1].argmax(1)
+    return matrix, np.stack([first, np.where(used.any(1), last, first)], axis=1)
+
+
+def _to_distance(pair: _Pair, same: bool, weight) -> None:
     """Distances from the covariances that stand in their place, zero on an exact diagonal."""
     half = pair.distance.dtype.type(0.5)
     cov = pair.distance
-    pair.weight = _weight(pair.var1, pair.var2)
+    pair.weight = weight
     sides = (half * pair.weight * pair.var1)[:, None, :, None] + (half / pair.weight * pair.var2)[
         None, :, None
     ]

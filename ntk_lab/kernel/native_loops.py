@@ -5,13 +5,12 @@ of columns for each pair of rows, small enough for the first cache. Constants co
 dtype.
 """
 
-import numba
 import numpy as np
 
-_FAST = {"contract", "nsz", "arcp"}
+from ntk_lab.kernel.native_math import compiled, inlined, two_slopes
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@compiled
 def layer(
     distance, ntk, halves, rows, columns, after, constants, slopes, roots, series, out, out_ntk
 ):
@@ -61,7 +60,7 @@ def layer(
                     out_ntk[i, j, x, c] = row_ntk[c]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@compiled
 def distances(x1, x2, share, out):
     """``share`` times the sum over channels of the squared differences of ``(h, w, channels)``."""
     channels = x1.shape[2]
@@ -77,7 +76,54 @@ def distances(x1, x2, share, out):
                     out[i, j, x, c] = share * total
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@compiled
+def pool(distance, ntk, halves, rows, columns, out, out_ntk):
+    """Covariances (not distances) and NTK after a linear map of each spatial axis.
+
+    ``halves`` are half the weighted variances of either example, ``rows`` and ``columns`` a matrix
+    for each axis with the range of its entries in each line that are not zero, ``(out, 2)``.
+    """
+    half1, half2 = halves
+    matrix, ranges = columns
+    width, length = distance.shape[2:]
+    block, block_ntk = np.empty((width, length), out.dtype), np.empty((width, length), out.dtype)
+    line, line_ntk = np.empty(length, out.dtype), np.empty(length, out.dtype)
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            _pool_rows(distance, ntk, half1, half2, rows, i, j, block, block_ntk)
+            for x in range(out.shape[2]):
+                line[:] = 0
+                line_ntk[:] = 0
+                for a in range(ranges[x, 0], ranges[x, 1]):
+                    weight = matrix[x, a]
+                    for c in range(np.uintp(length)):
+                        line[c] += weight * block[a, c]
+                        line_ntk[c] += weight * block_ntk[a, c]
+                for y in range(out.shape[3]):
+                    total, total_ntk = line[0] * 0, line[0] * 0
+                    for c in range(ranges[y, 0], ranges[y, 1]):
+                        total += matrix[y, c] * line[c]
+                        total_ntk += matrix[y, c] * line_ntk[c]
+                    out[i, j, x, y] = total
+                    out_ntk[i, j, x, y] = total_ntk
+
+
+@compiled
+def _pool_rows(distance, ntk, half1, half2, rows, i, j, block, block_ntk):
+    matrix, ranges = rows
+    block[:] = 0
+    block_ntk[:] = 0
+    for a in range(ranges[i, 0], ranges[i, 1]):
+        for b in range(ranges[j, 0], ranges[j, 1]):
+            weight = matrix[i, a] * matrix[j, b]
+            for x in range(block.shape[0]):
+                for c in range(np.uintp(block.shape[1])):
+                    cov = half1[a, x] + half2[b, c] - distance[a, b, x, c]
+                    block[x, c] += weight * cov
+                    block_ntk[x, c] += weight * ntk[a, b, x, c]
+
+
+@compiled
 def activation(distance, ntk, slopes, roots, series):
     """A piecewise linear activation by itself, in place."""
     size = distance.shape[3]
@@ -99,7 +145,7 @@ def activation(distance, ntk, slopes, roots, series):
 # take whole arrays and indices: a view costs as much as the loop over it.
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath=_FAST, inline="always")
+@inlined
 def _sum_rows(distance, ntk, half1, half2, rows, i, j, before, block, block_ntk):
     """Sum over the taps along the first axis, both positions moving together."""
     first, step, taps, periodic = rows
@@ -128,7 +174,7 @@ def _sum_rows(distance, ntk, half1, half2, rows, i, j, before, block, block_ntk)
                     block[x, c + before] += half2[b, c]
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath=_FAST, inline="always")
+@inlined
 def _fill_margins(block, block_ntk, summed1, i, before, length, periodic):
     for x in range(block.shape[0]):
         for c in range(before):
@@ -139,7 +185,7 @@ def _fill_margins(block, block_ntk, summed1, i, before, length, periodic):
             block_ntk[x, c] = block_ntk[x, c - length] if periodic else 0
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath=_FAST, inline="always")
+@inlined
 def _sum_columns(block, block_ntk, beyond, columns, stride, x, row, row_ntk):
     """Sum over the taps along the second axis, for one position of the first example."""
     first, step, taps, periodic = columns
@@ -165,7 +211,7 @@ def _sum_columns(block, block_ntk, beyond, columns, stride, x, row, row_ntk):
                 row[c] += beyond[c * stride + start]
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath=_FAST, inline="always")
+@inlined
 def _affine(row, row_ntk, after, i, j, x, constants):
     share, signal, shift, tangent, constant = constants
     after1, after2 = after
@@ -176,51 +222,24 @@ def _affine(row, row_ntk, after, i, j, x, constants):
         row[c] = signal * mean + shift
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath=_FAST, inline="always")
+@inlined
 def _activate(row, row_ntk, i, j, x, slopes, roots, series):
-    """Dual of ``a min(x, 0) + b max(x, 0)``, in place, for one row.
+    """Dual of ``a min(x, 0) + b max(x, 0)``, in place, for one row; see ``two_slopes``.
 
     ``roots`` are the weighted standard deviations of either example, one over them (zero for
-    zero), and those in the weighting of the result. With ``c`` the
-    covariance and ``R`` the product for the rectifier::
-
-        E[phi(u) phi(v)]   = a b c + (b - a)^2 R
-        E[phi'(u) phi'(v)] = a b + (b - a)^2 (pi - theta) / (2 pi)
+    zero), and those in the weighting of the result.
     """
     roots1, roots2, inverses1, inverses2, news1, news2 = roots
     u, inverse, n1 = roots1[i, x], inverses1[i, x], news1[i, x]
-    zero, one, half, two, pi, both, square, mean = slopes
-    scale, turn = square / (two * pi), one / (two * pi)
+    zero, half, one, mean = slopes[0], slopes[1], slopes[2], slopes[5]
     for c in range(len(row)):
         v, n2 = roots2[j, c], news2[j, c]
         norm = u * v
-        gap = max(row[c] - half * (u - v) * (u - v), zero)
-        share = min(half * gap * inverse * inverses2[j, c], one)
+        gap = row[c] - half * (u - v) * (u - v)
+        gap = gap if gap > zero else zero
+        share = half * gap * inverse * inverses2[j, c]
+        share = share if share < one else one
         share = share if norm > zero else half
-        obtuse = share > half
-        near = one - share if obtuse else share
-        root, cosine = np.sqrt(near), np.sqrt(one - near)
-        excess = _polynomial(near, series)
-        angle = two * root * (one + near * excess)
-        half_plane = turn * (angle if obtuse else pi - angle)
-        bracket = two - one / (one + cosine) - excess * (one - two * near)
-        lost = scale * norm * two * root * near * bracket
-        apart = half * (n1 - n2) * (n1 - n2)
-        extra = (mean - both) * (norm - gap) if obtuse else zero
-        row[c] = mean * (gap + apart) + extra - lost
-        row_ntk[c] = row_ntk[c] * (both + square * half_plane)
-
-
-@numba.njit(nogil=True, error_model="numpy", fastmath=_FAST, inline="always")
-def _polynomial(x, series):
-    """Polynomial with the coefficients of ``series``, the highest first: 9 or 19 of them."""
-    # Written out: a loop over coefficients inside the loop over entries would not vectorize.
-    total = series[0]
-    total = (total * x + series[1]) * x + series[2]
-    total = (total * x + series[3]) * x + series[4]
-    total = (total * x + series[5]) * x + series[6]
-    total = (total * x + series[7]) * x + series[8]
-    if len(series) > 9:
-        for k in numba.literal_unroll((9, 11, 13, 15, 17)):
-            total = (total * x + series[k]) * x + series[k + 1]
-    return total
+        gap, slope = two_slopes(norm, gap, share, slopes, series)
+        row[c] = gap + mean * half * (n1 - n2) * (n1 - n2)
+        row_ntk[c] = row_ntk[c] * slope

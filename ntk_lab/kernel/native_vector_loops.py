@@ -7,8 +7,9 @@ the NTK over the product of the two standard deviations. What belongs to one exa
 arrays of constants, in double precision until then; see ``native_vectors``.
 """
 
-import numba
 import numpy as np
+
+from ntk_lab.kernel.native_math import compiled, inlined, polynomial
 
 AFFINE, PLAIN_AFFINE, ACUTE_AFFINE, TWO_SLOPES, RELU, ERF, FORK, JOIN = range(8)
 ROWS, COLUMNS = 16, 512
@@ -16,12 +17,9 @@ ROWS, COLUMNS = 16, 512
 TINY = 1e-30
 # Where smooth functions of nearly equal inputs are found from differences.
 CLOSE = 1e-3
-_FAST = {"contract", "nsz", "arcp"}
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
-_inlined = numba.njit(nogil=True, error_model="numpy", fastmath=_FAST, inline="always")
 
 
-@_compiled
+@compiled
 def tile(
     rho, data1, data2, start, mirror, program, numbers, side1, side2, series, nngp, ntk, threshold
 ):
@@ -81,7 +79,7 @@ def tile(
     return unusable
 
 
-@_compiled
+@compiled
 def _start(rho, data1, data2, row, left, i, j, count, e, t, threshold):
     doubtful = False
     half, one, zero = rho.dtype.type(0.5), rho.dtype.type(1), rho.dtype.type(0)
@@ -98,7 +96,7 @@ def _start(rho, data1, data2, row, left, i, j, count, e, t, threshold):
                 e[c] = _from_difference(data1, data2, i, j + c, rho[row, left + c] >= 0)
 
 
-@_compiled
+@compiled
 def _from_difference(data1, data2, i, j, acute):
     """The angle of two inputs from the difference, or sum, of their directions, in double."""
     (x1, inverse1), (x2, inverse2) = data1, data2
@@ -109,7 +107,7 @@ def _from_difference(data1, data2, i, j, acute):
     return 0.25 * total if acute else -max(0.25 * total, TINY)
 
 
-@_compiled
+@compiled
 def _run(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, series):
     level = 0
     for k in range(len(program)):
@@ -136,13 +134,13 @@ def _run(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, se
             _join(e, t, stack_e[level], stack_t[level], i, j, count, side1[k], side2[k])
 
 
-@_inlined
+@inlined
 def _apart(sine, cosine, other_sine, other_cosine):
     """Sine of the difference of two angles, exactly zero for equal ones."""
     return sine * (other_cosine - cosine) - cosine * (other_sine - sine)
 
 
-@_inlined
+@inlined
 def _turned_by_weights(old, both, sine_half, cosine_half, other_sine, other_cosine, constants):
     """``e`` after a layer with weights."""
     half, one, tiny = constants
@@ -157,7 +155,7 @@ def _turned_by_weights(old, both, sine_half, cosine_half, other_sine, other_cosi
 
 
 # The two loops below are apart, and store last: a condition inside makes for masked stores.
-@_compiled
+@compiled
 def _plain_affine(e, t, i, j, count, own, other):
     """A layer with weights: ``rho' = cos cos rho + sin sin``, angles being those of the examples.
 
@@ -174,7 +172,7 @@ def _plain_affine(e, t, i, j, count, own, other):
         e[c] = new
 
 
-@_compiled
+@compiled
 def _affine(e, t, i, j, count, own, other):
     """The same with other shares of weights and bias in the NTK."""
     cosine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i]
@@ -189,7 +187,7 @@ def _affine(e, t, i, j, count, own, other):
         e[c] = _turned_by_weights(old, both, sine_half, cosine_half, sine, turned, constants)
 
 
-@_compiled
+@compiled
 def _acute_affine(e, t, i, j, count, own, other):
     """A plain layer with weights where all angles are acute: they stay so."""
     cosine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i]
@@ -202,7 +200,7 @@ def _acute_affine(e, t, i, j, count, own, other):
         t[c] = both * t[c] + (one - two * new)
 
 
-@_compiled
+@compiled
 def _relu(e, t, count, series):
     """Rectifier of acute angles, which all later ones are: ``1 - rho' = 1 - rho - L``."""
     angle, bent = series
@@ -210,11 +208,11 @@ def _relu(e, t, count, series):
     for c in range(np.uintp(count)):
         near = abs(e[c])
         root = np.sqrt(near)
-        t[c] = t[c] * (one - root * _polynomial(near, angle))
-        e[c] = near - half * root * near * _polynomial(near, bent)
+        t[c] = t[c] * (one - root * polynomial(near, angle))
+        e[c] = near - half * root * near * polynomial(near, bent)
 
 
-@_compiled
+@compiled
 def _two_slopes(e, t, count, kappa, series):
     """``a min(x, 0) + b max(x, 0)`` with ``kappa = (a - b)^2 / (a^2 + b^2)``.
 
@@ -228,8 +226,8 @@ def _two_slopes(e, t, count, kappa, series):
         old = e[c]
         near = abs(old)
         root = np.sqrt(near)
-        turn = root * _polynomial(near, angle)
-        lost = share * root * near * _polynomial(near, bent)
+        turn = root * polynomial(near, angle)
+        lost = share * root * near * polynomial(near, bent)
         # (1 - rho') / 2 and (1 + rho') / 2 for obtuse angles, neither by a difference of the other.
         minus, plus = (one - share) - lost - rest * near, share + lost + rest * near
         obtuse = minus if minus <= half else -max(plus, tiny)
@@ -237,7 +235,7 @@ def _two_slopes(e, t, count, kappa, series):
         t[c] = t[c] * (one - kappa * turn if old >= 0 else rest + kappa * turn)
 
 
-@_compiled
+@compiled
 def _erf(e, t, i, j, count, square, shift, own, other, series):
     """``a erf(b x) + c``: the arcsine of ``sin sin rho``, angles being those of the examples."""
     angle, some = series[0], False
@@ -253,7 +251,7 @@ def _erf(e, t, i, j, count, square, shift, own, other, series):
         complement = haversine + sine * other[4, j + c] + sines * near
         size = sines * (one - two * near)
         small = complement > half * half
-        series_of = _polynomial(size * size if small else complement, angle)
+        series_of = polynomial(size * size if small else complement, angle)
         root, other_root = np.sqrt(complement), np.sqrt(one - complement)
         arcsine = size * series_of if small else one - two * root * series_of
         rho = (np.copysign(square * arcsine, old) + shift) * inverse * other[2, j + c]
@@ -272,7 +270,7 @@ def _erf(e, t, i, j, count, square, shift, own, other, series):
                 e[c] = _erf_of_close(e[c], square, own, other, i, j + c)
 
 
-@_compiled
+@compiled
 def _erf_of_close(e, square, own, other, i, j):
     """The new ``e`` of inputs that are nearly equal or opposite, from differences of arcsines."""
     near, r1, r2 = abs(float(e)), float(own[0, i]), float(other[0, j])
@@ -288,14 +286,14 @@ def _erf_of_close(e, square, own, other, i, j):
     return new if e >= 0 else -max(new, TINY)
 
 
-@_compiled
+@compiled
 def _turned(z, z1, above):
     """``asin(sqrt(z)) - asin(sqrt(z1))`` for ``z = z1 + above``."""
     below = np.sqrt(z * (1 - z1)) + np.sqrt(z1 * (1 - z))
     return np.arcsin(min(max(above / below, -1.0), 1.0)) if below > 0 else 0.0
 
 
-@_compiled
+@compiled
 def _join(e, t, skip, skip_t, i, j, count, own, other):
     """Sum of two independent processes: ``rho' = cos cos rho + sin sin rho_b``."""
     cosine, sine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i], own[3, i]
@@ -316,21 +314,7 @@ def _join(e, t, skip, skip_t, i, j, count, own, other):
         t[c] = first * skip_t[c] + second * t[c]
 
 
-@_inlined
-def _polynomial(x, series):
-    """Polynomial with the coefficients of ``series``, the highest first: 9 or 19 of them."""
-    total = series[0]
-    total = (total * x + series[1]) * x + series[2]
-    total = (total * x + series[3]) * x + series[4]
-    total = (total * x + series[5]) * x + series[6]
-    total = (total * x + series[7]) * x + series[8]
-    if len(series) > 9:
-        for k in numba.literal_unroll((9, 11, 13, 15, 17)):
-            total = (total * x + series[k]) * x + series[k + 1]
-    return total
-
-
-@_compiled
+@compiled
 def _write(block, block_t, i, j, rows, count, mirror, nngp, ntk):
     for r in range(rows):
         for c in range(np.uintp(count)):

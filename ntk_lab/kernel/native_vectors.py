@@ -18,8 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntk_lab.kernel.arccosine import half_angle_series
-from ntk_lab.kernel.native import Erf, Filter, Fork, Join, Step, TwoSlopes
+from ntk_lab.kernel.native import (
+    Erf,
+    Filter,
+    Fork,
+    Join,
+    Step,
+    TwoSlopes,
+    half_angle_constants,
+)
 from ntk_lab.kernel.result import Kernel
 
 # Pairs of a kernel for which compiled loops are worth their start.
@@ -49,7 +56,7 @@ def vector_kernels(
     nngp, ntk = _aligned(shape, dtype), _aligned(shape, dtype)
     constants = [side.constants(dtype) for side in sides]
     compute = partial(
-        _tile, sides, program, numbers, constants, _series(dtype), nngp, ntk, symmetric
+        _tile, sides, program, numbers, constants, half_angle_constants(dtype), nngp, ntk, symmetric
     )
     height, width = (_even(n) for n in shape)
     starts = [
@@ -240,8 +247,3 @@ def _specialized(names: list[str], numbers: np.ndarray) -> list[int]:
             acute = stack.pop() and acute
         ops.append(getattr(loops, name.upper()))
     return ops
-
-
-def _series(dtype: np.dtype) -> tuple[tuple, tuple]:
-    angle, bent = half_angle_series(8 * dtype.itemsize)
-    return tuple(dtype.type(c) for c in angle), tuple(dtype.type(c) for c in bent)

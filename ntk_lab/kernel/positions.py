@@ -100,8 +100,10 @@ def shared_filter(
     both, second = ((0, ndim), ndim) if full else ((0,), 0)
 
     def filtered(k: Covariance) -> tuple[Covariance, jax.Array]:
-        weight = balance(k.var1, k.var2, pair_axes=1 if full else 2)
         var1, var2 = add_up(k.var1, 0), add_up(k.var2, second)
+        # After the layer: a bias may change the ratio of the two much.
+        scaled = (signal * share * v + constant for v in (var1, var2))
+        weight = balance(*scaled, pair_axes=1 if full else 2)
         distance = add_up(k.distance(weight), *both)
         if full and any(w.has_zeros for w in windows):
             # Where one side of an offset meets padding, the distance is half the other's variance.

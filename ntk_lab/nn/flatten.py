@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ntk_lab.kernel import Inputs, Need, State
 from ntk_lab.kernel.layout import Carry
-from ntk_lab.kernel.native import Step
+from ntk_lab.kernel.native import Flat, Step
 from ntk_lab.kernel.positions import flatten
 from ntk_lab.nn.module import Module, Params, module
 
@@ -35,6 +35,9 @@ class Flatten(Module):
 
     def need(self, after: Need) -> Need:
         return replace(after, carry=Carry.DIAGONAL)
+
+    def native_step(self, shape: tuple[int, ...]) -> Step | None:
+        return Flat() if 2 <= len(shape) <= 3 else None
 
     def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
         # Vectors come from data alone here: the caller has reshaped them.

@@ -140,7 +140,7 @@ class Module(Pair):
         raise TypeError(f"{type(self).__name__} has no infinite-width kernel rule.")
 
     def native_steps(self, shape: tuple[int, ...]) -> tuple[list[Step], int, "Module"] | None:
-        """Steps up to a pooling over all positions, channels after them, and the layers left."""
+        """Steps up to a mean over positions, channels after them, and the layers left."""
         return None
 
     def native_step(self, shape: tuple[int, ...]) -> Step | None:

@@ -4,7 +4,7 @@ import jax
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State
-from ntk_lab.kernel.native import Average, Step
+from ntk_lab.kernel.native import Average, Flat, Step
 from ntk_lab.nn.graph import feed, nodes
 from ntk_lab.nn.masked import passed_on
 from ntk_lab.nn.module import Module, Params, module, submodules
@@ -110,8 +110,8 @@ class Sequential(Module):
             if step is None:
                 return None
             steps.append(step)
-            if isinstance(step, Average):
-                return steps, shape[-1], Sequential(*layers)
+            if isinstance(step, Average | Flat):
+                return steps, layer.output_shape(shape)[-1], Sequential(*layers)
             shape = layer.output_shape(shape)
         return None
 
