@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.kernel.apart import apart
 from ntk_lab.kernel.covariance import Covariance, balance
 from ntk_lab.kernel.layout import Pairs
 
@@ -126,6 +127,8 @@ def _from_differences(a: jax.Array, b: jax.Array, pair_axes: int) -> Covariance:
     if channels <= _UNROLLED_CHANNELS:
         squares = ((root * a[..., c] - b[..., c] / root) ** 2 for c in range(channels))
         distance = sum(squares, start=jnp.zeros((), a.dtype)) / (2 * channels)
+        if pair_axes == 1:
+            distance = apart(lambda v: v, distance)
     else:
         distance = jnp.mean((root[..., None] * a - b / root[..., None]) ** 2, axis=-1) / 2
     return Covariance.from_distance(var1, var2, distance, weight)

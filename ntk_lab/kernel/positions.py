@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.errors import InputError
+from ntk_lab.kernel.apart import apart
 from ntk_lab.kernel.covariance import Covariance, balance
 from ntk_lab.kernel.layout import (
     Diagonal,
@@ -131,7 +132,7 @@ def _sum_inside(variances: jax.Array, windows: Sequence[Window], sizes: Sequence
         # Spread over the other side's positions one axis at a time: only the last sum is large.
         shape = [size if a in axes else n for a, n in enumerate(variances.shape)]
         spread = partial(_spread_sum, shape=shape, window=window, axes=axes)
-        variances = spread(variances) if i == len(sizes) - 1 else _apart(spread, variances)
+        variances = spread(variances) if i == len(sizes) - 1 else apart(spread, variances)
     return variances
 
 
@@ -156,23 +157,10 @@ def window_sum(
         if window == Window.single():
             continue
         if i < last or last == 0:
-            values = _apart(partial(_sum_taps, window=window, axes=axes), values)
+            values = apart(partial(_sum_taps, window=window, axes=axes), values)
         else:
             values = _sum_taps(values, window, axes)
     return values
-
-
-def _apart(function: Callable[[jax.Array], jax.Array], values: jax.Array) -> jax.Array:
-    """``function(values)`` with its argument computed once, in a compiled piece of its own.
-
-    Left to itself the compiler recomputes all that leads to ``values``, activations included, for
-    every tap of every filter that reads them. It does not look across a conditional, and does not
-    know that this one, on a first entry that is NaN or not, has only one outcome.
-    """
-    first = jax.lax.stop_gradient(values[(0,) * values.ndim])
-    shape = jax.eval_shape(function, values).shape
-    known = (first >= 0) | (first < 0)
-    return jax.lax.cond(known, function, lambda v: jnp.full(shape, jnp.nan, v.dtype), values)
 
 
 def _sum_taps(values: jax.Array, window: Window, axes: tuple[int, ...]) -> jax.Array:
