@@ -198,6 +198,43 @@ def recurrent_over_a_sequence():
 
 
 @case
+def scan_backward_with_outputs():
+    def f(p, x):
+        def step(carry, xt):
+            h, count = carry
+            h = jnp.tanh(xt @ p["u"] + h @ p["w"])
+            return (h, count + 1), {"h": h, "scaled": h * count}
+
+        start = jnp.zeros((len(x), 3)), 1.0
+        (h, _), out = lax.scan(step, start, x.transpose(1, 0, 2), reverse=True)
+        weights = jnp.arange(1.0, 1 + x.shape[1])[:, None, None]
+        return h @ p["v"] + (weights * (out["h"] + out["scaled"])).sum(0) @ p["v"]
+
+    return f, draw(u=(2, 3), w=(3, 3), v=(3, 2)), normal(5, 4, 2)
+
+
+@case
+def scan_within_scan():
+    def f(p, x):
+        def outer(h, w):
+            h, _ = lax.scan(lambda h, _: (jnp.tanh(h @ w + h @ p["v"]), None), h, None, length=2)
+            return h, None
+
+        return lax.scan(outer, x, p["w"])[0]
+
+    return f, draw(w=(3, 4, 4), v=(4, 4)), normal(*X)
+
+
+@case
+def long_scan():
+    def f(p, x):
+        step = lambda h, _: (h + 0.01 * jnp.sin(h @ p["w"]), None)  # noqa: E731
+        return lax.scan(step, x, None, length=400)[0]
+
+    return f, draw(w=(4, 4)), normal(*X)
+
+
+@case
 def inside_fori_loop():
     def f(p, x):
         return lax.fori_loop(0, 2, lambda i, h: jnp.sin(h @ p["w"]), x)

@@ -125,7 +125,7 @@ def test_the_kernel_of_outputs(example):
     ("name", "path", "words"),
     [
         ("squared_weights", "w", "integer_pow"),
-        ("inside_fori_loop", "w", "scan"),
+        ("long_scan", "w", "scan"),
         ("inside_a_branch_for_all", "w", "branch"),
         ("custom_jvp_of_parameters", "w", "own derivative rule"),
         ("custom_vjp_of_parameters", "w", "own derivative rule"),
@@ -137,6 +137,14 @@ def test_the_plan_says_what_fell_back_and_why(name, path, words):
     plan = ntk.empirical.plan(f, params, x)
     assert words in plan.fallbacks[path]
     assert plan.fallbacks[path] in str(plan)
+
+
+@pytest.mark.parametrize(
+    "name", ["inside_scan", "inside_fori_loop", "scan_backward_with_outputs", "scan_within_scan"]
+)
+def test_short_loops_need_no_fallback(name):
+    f, params, x = CASES[name]()
+    assert not ntk.empirical.plan(f, params, x).fallbacks
 
 
 def test_the_plan_of_a_dense_network_has_no_fallback():

@@ -9,6 +9,8 @@ from ntk_lab.empirical.structured.program import Part
 
 # Operations of a matrix product that one entry of an elementwise pass costs, roughly.
 _ENTRY = 8
+# How much slower the many small products of the mixed form are than a large one.
+_MIXED = 2
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def cost(part: Part, shape: Sequence[int], problem: Problem) -> Cost:
         held, late = (rows, 0) if part.early else (factors, rows)
         return Cost(form, 2 * squared * b * i * o, held, late)
     if part.form == "mixed":
-        pair = 2.0 * t * t * i + 2.0 * c * t * o * (t + c)
+        pair = _MIXED * (2.0 * t * t * i + 2.0 * c * t * o * (t + c))
         return Cost(0, pair, factors, 2 * c * t * o)
     similar = t * t * b * (_ENTRY if tokens else 2 * i)
     match problem.mode:

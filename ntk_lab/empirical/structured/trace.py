@@ -6,11 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend import core
 
 # Calls that mean no more than their body. Custom derivative rules are not among them.
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
 _FOLDED = 64  # entries; larger constants stay operations
+# Operations of a loop, over all its steps, up to which its steps are written out: a parameter used
+# in each of them then has as many uses, each with its rule. Longer ones would take long to compile.
+_UNROLLED = 1024
 
 
 def bind(equation: Any, values: Sequence[Any], **changes: Any) -> list[Any]:
@@ -64,6 +68,8 @@ def _walk(jaxpr: Any, values: Sequence[Any]) -> list[Any]:
         if body is not None:
             inner, consts = body
             results = _walk(inner, [*consts, *operands])
+        elif _unrolls(equation):
+            results = _steps(equation, operands)
         elif _foldable(equation, operands):
             with jax.ensure_compile_time_eval():
                 results = bind(equation, [o.value for o in operands])
@@ -73,6 +79,48 @@ def _walk(jaxpr: Any, values: Sequence[Any]) -> list[Any]:
             results = bind(equation, plain)
         env.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _unrolls(equation: Any) -> bool:
+    if equation.primitive.name != "scan" or equation.effects:
+        return False
+    operations = equation.params["length"] * _operations(equation.params["jaxpr"].jaxpr)
+    return 0 < operations <= _UNROLLED
+
+
+def _operations(jaxpr: Any) -> int:
+    """Number of operations, those of calls and loops inside included."""
+    total = 0
+    for equation in jaxpr.eqns:
+        bodies = (getattr(value, "jaxpr", value) for value in equation.params.values())
+        inner = sum(_operations(body) for body in bodies if hasattr(body, "eqns"))
+        total += inner * equation.params.get("length", 1) if inner else 1
+    return total
+
+
+def _steps(equation: Any, operands: Sequence[Any]) -> list[Any]:
+    """Results of a scan, one step after the other."""
+    length, reverse, body = (equation.params[k] for k in ("length", "reverse", "jaxpr"))
+    # What is carried has the same shape inside; sequences have one more axis outside.
+    read = _more_axes(equation.invars, body.jaxpr.invars).count(True)
+    carried = _more_axes(equation.outvars, body.jaxpr.outvars).count(False)
+    first, last = len(operands) - read - carried, len(operands) - read
+    fixed, carry, sequences = operands[:first], operands[first:last], operands[last:]
+    outputs: list[list[Any]] = []
+    for step in range(length - 1, -1, -1) if reverse else range(length):
+        slices = [lax.index_in_dim(x, step, keepdims=False) for x in sequences]
+        results = _walk(body.jaxpr, [*body.consts, *fixed, *carry, *slices])
+        carry = results[:carried]
+        outputs.append([_scalar(y) if isinstance(y, _Known) else y for y in results[carried:]])
+    if reverse:
+        outputs.reverse()
+    stacked = [jnp.stack([jnp.asarray(y) for y in ys]) for ys in zip(*outputs, strict=True)]
+    return [*carry, *stacked]
+
+
+def _more_axes(outside: Sequence[Any], inside: Sequence[Any]) -> list[bool]:
+    pairs = zip(outside, inside, strict=True)
+    return [len(a.aval.shape) > len(b.aval.shape) for a, b in pairs]
 
 
 def _scalar(known: _Known) -> Any:
