@@ -55,13 +55,12 @@ Differences in convention, when moving code over:
   reversed (``W, W', H, H'``). Pairs from `from_neural_tangents` have them in order.
 """
 
-import contextlib
 import importlib
 import importlib.metadata
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
