@@ -1,7 +1,7 @@
 """How fast the empirical kernel moves in training."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -157,17 +157,28 @@ def _flow(args: Arguments, x: Any, y: Any, loss: Loss | None) -> list[Any]:
             f"y has shape {jnp.shape(y)}, and f(params, x) has {shape}; they must be equal."
         )
 
-    def value(chosen):
-        full = list(args.leaves)
-        for k, leaf in zip(args.selected, chosen, strict=True):
-            full[k] = leaf
-        return measure(args.f(jax.tree.unflatten(tree, full), x), y)
-
-    found = compiled(jax.grad(value))([args.leaves[k] for k in args.selected])
+    try:
+        gradient = _gradient(args.f, measure, tree, args.selected)
+    except TypeError:  # functions that cannot be hashed are compiled anew
+        gradient = _gradient.__wrapped__(args.f, measure, tree, args.selected)
     tangents: list[Any] = [None] * len(args.leaves)
-    for k, gradient in zip(args.selected, found, strict=True):
-        tangents[k] = -gradient
+    found = gradient([args.leaves[k] for k in args.selected], args.leaves, x, y)
+    for k, slope in zip(args.selected, found, strict=True):
+        tangents[k] = -slope
     return tangents
+
+
+@lru_cache(maxsize=64)
+def _gradient(f: Model, measure: Loss, tree: Any, selected: tuple[int, ...]) -> Any:
+    """Gradient of the loss by the selected parameters, compiled."""
+
+    def value(chosen, leaves, x, y):
+        full = list(leaves)
+        for k, leaf in zip(selected, chosen, strict=True):
+            full[k] = leaf
+        return measure(f(jax.tree.unflatten(tree, full), x), y)
+
+    return compiled(jax.grad(value))
 
 
 def _squared_error(outputs: jax.Array, y: Any) -> jax.Array:
