@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from ntk_lab import data as data
 from ntk_lab import empirical as empirical
+from ntk_lab import interop as interop
 from ntk_lab import kernel as kernel
 from ntk_lab import nn as nn
 from ntk_lab import plot as plot

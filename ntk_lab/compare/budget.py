@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ntk_lab.compare.data import Data, spread
+from ntk_lab.empirical.alignment import alignment
 from ntk_lab.errors import NumericalError
 
 GAPS = ("discretization", "finite-width kernel", "feature learning", "optimizer")
 INCURABLE = ("discretization", "optimizer")  # no width makes them smaller
 TOTAL = "total"
-# A function that moved by fewer roundings than this has gaps of noise; so has a kernel's centring.
+# A function that moved by fewer roundings than this has gaps of noise.
 _ROUNDINGS = 100
 
 
@@ -80,25 +81,6 @@ def _of_the_run(stages: Stages, data: Data) -> dict[str, np.ndarray]:
         "motion": np.asarray(run.motion[s, 1:]),
         "train_loss": np.asarray(run.loss[s, 1:]),
     }
-
-
-def alignment(a: np.ndarray, b: np.ndarray) -> float:
-    """Centred kernel alignment ``<HaH, b> / (|HaH| |HbH|)``, in [-1, 1] (arXiv:1203.0550).
-
-    NaN where nothing but rounding is left of a kernel when it is centred.
-    """
-    (a, a_constant), (b, b_constant) = _centred(a), _centred(b)
-    if a_constant or b_constant:
-        return float("nan")
-    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-
-def _centred(k: np.ndarray) -> tuple[np.ndarray, bool]:
-    noise = _ROUNDINGS * np.finfo(k.dtype).eps * np.linalg.norm(k)
-    k = k.astype(np.float64)
-    k = k - k.mean(0, keepdims=True)
-    k = k - k.mean(1, keepdims=True)
-    return k, bool(np.linalg.norm(k) <= noise)
 
 
 def _norm(f: np.ndarray) -> np.ndarray:

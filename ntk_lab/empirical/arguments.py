@@ -11,6 +11,7 @@ import numpy as np
 
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.structured.build import Program, Signature
+from ntk_lab.empirical.structured.factors import Mode
 from ntk_lab.errors import InputError, NumericalError
 
 Select = Callable[[str], bool] | Any
@@ -208,3 +209,33 @@ def check_finite(kernel: Any, args: Arguments) -> None:
     )
     count = int((~jnp.isfinite(kernel)).sum())
     raise NumericalError(f"{count} of {kernel.size} entries are not finite: {cause}")
+
+
+def cotangents(outputs: Any, args: Arguments) -> tuple[Mode, jax.Array, bool]:
+    """Mode, cotangents ``(k, C)``, and whether the result has no axes of outputs."""
+    count = args.outputs
+    dtype = jax.eval_shape(args.f, args.params, args.x1).dtype
+    if isinstance(outputs, str):
+        if outputs not in ("full", "trace", "diagonal"):
+            raise InputError(
+                f"outputs={outputs!r}; choose 'full', 'trace' or 'diagonal', or give an array "
+                f"({count}, k) that the outputs are multiplied by."
+            )
+        return outputs, jnp.eye(count, dtype=dtype), False
+    projection = jnp.asarray(outputs)
+    if projection.ndim not in (1, 2) or len(projection) != count:
+        raise InputError(
+            f"outputs is an array of shape {projection.shape}; expected ({count}, k) or "
+            f"({count},) for {count} outputs an example."
+        )
+    vector = projection.ndim == 1
+    projection = projection[:, None] if vector else projection
+    return "full", projection.T.astype(dtype), vector
+
+
+def check_method(method: str) -> None:
+    """Refuse unknown methods."""
+    if method not in ("auto", "jacobian", "vector-products", "structured"):
+        raise InputError(
+            f"method={method!r}; choose 'auto', 'jacobian', 'vector-products' or 'structured'."
+        )

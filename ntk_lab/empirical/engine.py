@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +11,26 @@ import numpy as np
 
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.arguments import Arguments
+from ntk_lab.empirical.contraction import Groups, mirror, rectangle, square
 from ntk_lab.empirical.structured.build import Program
 from ntk_lab.empirical.structured.costs import Problem, choose
-from ntk_lab.empirical.structured.factors import Factor, Mode, contract, formed, take
+from ntk_lab.empirical.structured.factors import Mode
 from ntk_lab.empirical.structured.program import Part
 from ntk_lab.empirical.tiles import Tiling, plan_tiles
 
 Range = tuple[int, int]
 Place = tuple[Range, Range, Range, Range]
-Groups = tuple[tuple[int, ...], ...]
+Pair = tuple[Any, Any]
 Progress = Callable[[int, int], Any]
 
-# Rows of panels above the diagonal in one compiled tile: 5/8 of the work of the square.
-_PANELS = 4
-_SMALL = 2**19  # entries of a kernel below which copying the panels takes longer than it saves
+
+class Recipe(NamedTuple):
+    """What compilation depends on."""
+
+    program: Program
+    parts: tuple[Part, ...]
+    mode: Mode
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,11 @@ class Job:
     problem: Problem
     tiling: Tiling
     basis: Any
+
+    @property
+    def recipe(self) -> Recipe:
+        """What compilation depends on."""
+        return Recipe(self.program, tuple(self.parts), self.problem.mode, str(self.args.dtype))
 
     @property
     def concrete(self) -> bool:
@@ -67,66 +78,99 @@ def kernels(job: Job, groups: Groups, progress: Progress | None = None) -> list[
     shape = (n1, n2, *job.trailing)
     if 0 in shape or not job.parts:
         return [jnp.zeros(shape, job.args.dtype) for _ in groups]
-    rows, columns, chunks = _grid(job)
-    symmetric = job.args.inputs2 is None
-    if len(chunks) == len(rows) == len(columns) == 1:
-        result = _single(job, groups, symmetric)
+    total = tiles(job)
+    if total == 1:
+        result = _single(job, groups)
         if progress is not None:
             jax.block_until_ready(result)
             progress(1, 1)
         return result
-    total = tiles(job)
-    results = [_Result(shape, job.args.dtype, job.concrete) for _ in groups]
-    for done, (place, found) in enumerate(_tiles(job, groups, rows, columns, chunks), 1):
+    results = [Result(shape, job.args.dtype, job.concrete) for _ in groups]
+    for done, (place, found) in enumerate(walk(job, groups), 1):
         for result, tile in zip(results, found, strict=True):
-            result.put(place, tile, job.problem.mode, symmetric)
+            result.put(job, place, tile)
         if progress is not None:
             progress(done, total)
     return [result.value() for result in results]
 
 
-def _single(job: Job, groups: Groups, symmetric: bool) -> list[jax.Array]:
-    args, program = job.args, job.program
-    left = program.features(job.parts, args.leaves, args.inputs1, job.basis)
-    if symmetric:
-        return _square(left, job.problem.mode, groups, str(args.dtype))
-    right = program.features(job.parts, args.leaves, args.inputs2 or [], job.basis)
-    return _tile(left, right, job.problem.mode, groups, str(args.dtype))
+def _single(job: Job, groups: Groups) -> list[jax.Array]:
+    args = job.args
+    return once(
+        job.recipe, groups, args.leaves, (args.inputs1, args.inputs2), (job.basis, job.basis)
+    )
 
 
-def _tiles(
-    job: Job, groups: Groups, rows: list[Range], columns: list[Range], chunks: list[Range]
-) -> Iterator[tuple[Place, list[jax.Array]]]:
-    """Tiles one after the other, features of ``held`` blocks of rows kept in memory."""
-    args, mode = job.args, job.problem.mode
+def once(
+    recipe: Recipe, groups: Groups, leaves: Sequence[Any], inputs: Pair, bases: Pair
+) -> list[jax.Array]:
+    """Kernels of some examples in one piece; the second inputs are None where they are the first.
+
+    The program runs on ``leaves``, for two sets of cotangents.
+    """
+    program, parts, mode, dtype = recipe
+    left = program.features(parts, leaves, inputs[0], bases[0])
+    if inputs[1] is None:
+        return square(left, mode, groups, dtype)
+    right = program.features(parts, leaves, inputs[1], bases[1])
+    return rectangle(left, right, mode, groups, dtype)
+
+
+def walk(job: Job, groups: Groups, skip: int = 0) -> Iterator[tuple[Place, list[jax.Array]]]:
+    """Tiles one after the other but the first ``skip``, always in the same order.
+
+    Features of ``held`` blocks of rows are kept in memory.
+    """
+    if tiles(job) == 1:
+        if not skip:
+            yield next(places(job)), _single(job, groups)
+        return
+    args = job.args
+    rows, columns, _ = _grid(job)
     symmetric = args.inputs2 is None
-    block, dtype = job.tiling.block, str(args.dtype)
 
-    def features(inputs, span, ranges, chunk):
-        size = block if len(ranges) > 1 else None
-        examples = [_block(leaf, span, size) for leaf in inputs]
-        return job.program.features(job.parts, args.leaves, examples, _block(job.basis, chunk))
+    def features(inputs, ranges, number, chunk):
+        size = job.tiling.block if len(ranges) > 1 else None
+        examples = [block(leaf, ranges[number], size) for leaf in inputs]
+        return job.program.features(job.parts, args.leaves, examples, block(job.basis, chunk))
 
-    for p, q in _chunk_pairs(chunks, symmetric, mode):
+    held: list[Any] = []
+    right: Any = None
+    of_held = of_right = None
+    for p, q, start, j, i in islice(_order(job), skip, None):
+        if of_held != (p, start):
+            panel = range(start, min(start + job.tiling.held, len(rows)))
+            held, of_held = [features(args.inputs1, rows, k, p) for k in panel], (p, start)
+        if of_right != (p, q, start, j):
+            if symmetric and p == q and j < start + len(held):
+                right = held[j - start]
+            else:
+                inputs = args.inputs1 if args.inputs2 is None else args.inputs2
+                right = features(inputs, columns, j, q)
+            of_right = p, q, start, j
+        found = rectangle(held[i - start], right, job.problem.mode, groups, str(args.dtype))
+        place = rows[i], columns[j], p, q
+        yield place, [finished(job, place, tile) for tile in found]
+
+
+def places(job: Job) -> Iterator[Place]:
+    """Rows, columns and outputs of all tiles, in the order of `walk`."""
+    rows, columns, _ = _grid(job)
+    for p, q, _, j, i in _order(job):
+        yield rows[i], columns[j], p, q
+
+
+def _order(job: Job) -> Iterator[tuple[Range, Range, int, int, int]]:
+    """Cotangents, first row of the panel held, column and row of each tile."""
+    rows, columns, chunks = _grid(job)
+    symmetric = job.args.inputs2 is None
+    for p, q in _chunk_pairs(chunks, symmetric, job.problem.mode):
         half = symmetric and p == q
         for start in range(0, len(rows), job.tiling.held):
-            panel = rows[start : start + job.tiling.held]
-            held = [features(args.inputs1, span, rows, p) for span in panel]
             for j in range(start if half else 0, len(columns)):
-                column = columns[j]
-                if half and column in panel:
-                    right = held[j - start]
-                else:
-                    inputs = args.inputs1 if args.inputs2 is None else args.inputs2
-                    right = features(inputs, column, columns, q)
-                for i, span in enumerate(panel):
-                    if half and start + i > j:
-                        continue
-                    found = _tile(held[i], right, mode, groups, dtype)
-                    found = [_cropped(t, span, column) for t in found]
-                    if mode == "trace" and len(chunks) > 1:
-                        found = [t * ((p[1] - p[0]) / job.problem.outputs) for t in found]
-                    yield (span, column, p, q), found
+                for i in range(start, min(start + job.tiling.held, len(rows))):
+                    if not half or i <= j:
+                        yield p, q, start, j, i
 
 
 def _chunk_pairs(chunks: list[Range], symmetric: bool, mode: Mode) -> list[tuple[Range, Range]]:
@@ -153,116 +197,72 @@ def _grid(job: Job) -> tuple[list[Range], list[Range], list[Range]]:
     return rows, columns, _ranges(job.problem.outputs, job.tiling.cotangents)
 
 
-class _Result:
+class Result:
     """A kernel put together from tiles: in one array where values are known, else at the end."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, concrete: bool):
         self._concrete = concrete
         self._array: Any = np.zeros(shape, dtype) if concrete else jnp.zeros(shape, dtype)
 
-    def put(self, place: Place, tile: Any, mode: Mode, symmetric: bool) -> None:
-        (i, j, p, q) = place
-        self._write((i, j, p, q), tile, mode)
-        if symmetric and (i != j or p != q):
-            self._write((j, i, q, p), _mirror(tile), mode)
-
-    def _write(self, place: Place, tile: Any, mode: Mode) -> None:
-        i, j, p, q = (slice(*r) for r in place)
-        index = {"full": (i, j, p, q), "diagonal": (i, j, p), "trace": (i, j)}[mode]
-        if mode == "trace" and self._concrete:
-            self._array[index] += np.asarray(tile)
-        elif mode == "trace":
-            self._array = self._array.at[index].add(tile)
-        elif self._concrete:
-            self._array[index] = np.asarray(tile)
-        else:
-            self._array = self._array.at[index].set(tile)
+    def put(self, job: Job, place: Place, tile: Any) -> None:
+        """Write a tile, and its mirror image where ``x2`` is ``x1``."""
+        for index, values in images(job, place, tile):
+            if self._concrete:
+                values = np.asarray(values)
+            if adds_up(job) and self._concrete:
+                self._array[index] += values
+            elif adds_up(job):
+                self._array = self._array.at[index].add(values)
+            elif self._concrete:
+                self._array[index] = values
+            else:
+                self._array = self._array.at[index].set(values)
 
     def value(self) -> jax.Array:
+        """The kernel."""
         return jnp.asarray(self._array)
 
 
-def _mirror(tile: Any) -> Any:
-    """The tile at the transposed place; output axes, where there are two, swap as well."""
-    return tile.transpose(1, 0, 3, 2) if tile.ndim == 4 else jnp.moveaxis(tile, 0, 1)
+def adds_up(job: Job) -> bool:
+    """Whether several tiles have the same place, and are added: a trace in pieces."""
+    return job.problem.mode == "trace" and job.tiling.cotangents < job.problem.outputs
+
+
+def images(job: Job, place: Place, tile: Any) -> Iterator[tuple[Any, Any]]:
+    """Where in the kernel the values of a tile stand, once or twice."""
+    i, j, p, q = place
+    yield _index(job, i, j, p, q), tile
+    if job.args.inputs2 is None and (i != j or p != q):
+        yield _index(job, j, i, q, p), mirror(tile)
+
+
+def _index(job: Job, *place: Range) -> tuple[slice, ...]:
+    slices = tuple(slice(*r) for r in place)
+    return slices[: {"full": 4, "diagonal": 3, "trace": 2}[job.problem.mode]]
+
+
+def finished(job: Job, place: Place, tile: Any) -> Any:
+    """A tile without the rows that fill it up, and its share of the trace."""
+    tile = _cropped(tile, *place[:2])
+    if adds_up(job):
+        tile = tile * ((place[2][1] - place[2][0]) / job.problem.outputs)
+    return tile
 
 
 def _ranges(n: int, size: int) -> list[Range]:
     return [(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-def _block(leaf: Any, span: Range, size: int | None = None) -> Any:
+def block(leaf: Any, span: Range, size: int | None = None) -> Any:
     """Some of the rows; up to ``size``, the last of them repeated, so that one program serves."""
     start, stop = span
-    block = leaf[start:stop]
+    chosen = leaf[start:stop]
     missing = (size or 0) - (stop - start)
     if missing <= 0:
-        return block
-    return jnp.concatenate([block, jnp.repeat(block[-1:], missing, axis=0)])
+        return chosen
+    return jnp.concatenate([chosen, jnp.repeat(chosen[-1:], missing, axis=0)])
 
 
 def _cropped(tile: Any, rows: Range, columns: Range) -> Any:
     n1, n2 = rows[1] - rows[0], columns[1] - columns[0]
     return tile if tile.shape[:2] == (n1, n2) else tile[:n1, :n2]
-
-
-@partial(jax.jit, static_argnames=("mode", "groups", "dtype"))
-def _tile(
-    left: Sequence[Factor], right: Sequence[Factor], mode: Mode, groups: Groups, dtype: str
-) -> list[jax.Array]:
-    return _contracted(left, right, mode, groups, dtype)
-
-
-@partial(jax.jit, static_argnames=("mode", "groups", "dtype"))
-def _square(factors: Sequence[Factor], mode: Mode, groups: Groups, dtype: str) -> list[jax.Array]:
-    """All pairs of one set of examples, from panels above the diagonal."""
-    shape = jax.tree.leaves(factors[0])[0].shape
-    n = shape[0]
-    k = 1 if mode == "trace" else jax.tree.leaves(factors[0])[-1].shape[1]
-    panels = _PANELS if n >= 2 * _PANELS and n * n * k * k >= _SMALL else 1
-    edges = [round(n * i / panels) for i in range(panels + 1)]
-    return [_upper([factors[i] for i in group], mode, edges, dtype) for group in groups]
-
-
-def _upper(factors: Sequence[Factor], mode: Mode, edges: list[int], dtype: str) -> jax.Array:
-    """Sum of the kernels of some parts, from panels above the diagonal."""
-    bands: list[Any] = [0] * (len(edges) - 1)
-    whole: Any = 0
-    for factor in factors:
-        if factor.form == "mixed":
-            whole = whole + contract(factor, factor, mode, upper=True).astype(dtype)
-            continue
-        ready = formed(factor)
-        for band, start in enumerate(edges[:-1]):
-            left, right = take(ready, start, edges[band + 1]), take(ready, start, edges[-1])
-            bands[band] = bands[band] + contract(left, right, mode).astype(dtype)
-    if not isinstance(whole, int):
-        for band, start in enumerate(edges[:-1]):
-            bands[band] = bands[band] + whole[start : edges[band + 1], :, start:]
-    return _assemble([_ordered(band, mode) for band in bands], edges)
-
-
-def _ordered(kernel: Any, mode: Mode) -> jax.Array:
-    return kernel.transpose(0, 2, 1, 3) if mode == "full" else kernel
-
-
-def _assemble(bands: list[jax.Array], edges: list[int]) -> jax.Array:
-    """The whole from its upper bands."""
-    rows = []
-    for i, band in enumerate(bands):
-        below = [
-            _mirror(bands[j][:, edges[i] - edges[j] : edges[i + 1] - edges[j]]) for j in range(i)
-        ]
-        rows.append(jnp.concatenate([*below, band], axis=1))
-    return jnp.concatenate(rows, axis=0)
-
-
-def _contracted(
-    left: Sequence[Factor], right: Sequence[Factor], mode: Mode, groups: Groups, dtype: str
-) -> list[jax.Array]:
-    results = []
-    for group in groups:
-        parts = [contract(left[i], right[i], mode).astype(dtype) for i in group]
-        total = sum(parts[1:], start=parts[0])
-        results.append(_ordered(total, mode))
-    return results

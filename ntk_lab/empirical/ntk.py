@@ -1,7 +1,8 @@
 """Empirical kernels of any function: the whole, and the part of each parameter."""
 
+import os
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +10,15 @@ import numpy as np
 
 from ntk_lab.empirical import engine
 from ntk_lab.empirical.arguments import (
-    Arguments,
     Select,
     arguments,
     check_examples,
     check_finite,
+    check_method,
+    cotangents,
 )
+from ntk_lab.empirical.on_disk import on_disk
 from ntk_lab.empirical.structured.build import build
-from ntk_lab.empirical.structured.factors import Mode
 from ntk_lab.empirical.vector_products import by_vector_products
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.plan import free_memory
@@ -28,6 +30,7 @@ Method = Literal["auto", "jacobian", "vector-products", "structured"]
 Progress = Callable[[int, int], Any]
 
 
+@overload
 def ntk(
     f: Model,
     params: Params,
@@ -39,7 +42,35 @@ def ntk(
     memory: float | None = None,
     progress: Progress | None = None,
     select: Select | None = None,
-) -> jax.Array:
+    path: None = None,
+) -> jax.Array: ...
+@overload
+def ntk(
+    f: Model,
+    params: Params,
+    x1: Any,
+    x2: Any = None,
+    *,
+    outputs: Outputs | jax.Array | np.ndarray = "full",
+    method: Method = "auto",
+    memory: float | None = None,
+    progress: Progress | None = None,
+    select: Select | None = None,
+    path: str | os.PathLike,
+) -> np.ndarray: ...
+def ntk(
+    f: Model,
+    params: Params,
+    x1: Any,
+    x2: Any = None,
+    *,
+    outputs: Outputs | jax.Array | np.ndarray = "full",
+    method: Method = "auto",
+    memory: float | None = None,
+    progress: Progress | None = None,
+    select: Select | None = None,
+    path: str | os.PathLike | None = None,
+) -> jax.Array | np.ndarray:
     """Empirical (finite-width) neural tangent kernel, ``Theta = J(x1) J(x2)^T``.
 
     Parameters
@@ -74,17 +105,25 @@ def ntk(
         Parameters to differentiate by, all others held constant: a function of the path of a
         parameter (``"layers/0/w"``) that returns whether to, or a pytree of booleans that is a
         prefix of ``params``.
+    path
+        A folder that the kernel is written to, as ``kernel.npy``, tile by tile: it may be larger
+        than memory. The same call with the same folder goes on where an earlier one stopped, or
+        returns what is there. A process that is killed loses the last second; no other end loses
+        a finished tile.
 
     Returns
     -------
-    jax.Array
-        In the dtype of the parameters. Without examples, an empty kernel.
+    jax.Array or numpy.ndarray
+        In the dtype of the parameters. Without examples, an empty kernel. With ``path``, a NumPy
+        array with the same values that is read from disk where it is looked at
+        (``numpy.load(folder / "kernel.npy", mmap_mode="r")``).
 
     Raises
     ------
     InputError
         Batches or outputs of unsuitable shape or dtype, a function that mixes examples (such as
-        BatchNorm in training mode; tried on three examples), a limit that is too small.
+        BatchNorm in training mode; tried on three examples), a limit that is too small; a folder
+        that cannot be used, or that holds the kernel of another ``f``, ``params``, ``x1``, ...
     NumericalError
         Kernel values that are not finite.
 
@@ -111,7 +150,16 @@ def ntk(
     program = build(f, args.signature(method in ("auto", "structured"), merge=True))
     check_examples(program, args)
     if method == "vector-products":
+        if path is not None:
+            raise InputError(
+                "method='vector-products' computes columns rather than tiles, which are not "
+                "written to disk. Choose 'auto', or leave path out."
+            )
         kernel = by_vector_products(args, program, mode, basis, limit, progress)
+    elif path is not None:
+        job = engine.job(args, program, mode, basis, limit)
+        kernel = on_disk(job, path, method, memory, progress)
+        return kernel[:, :, 0, 0] if squeeze else kernel
     else:
         job = engine.job(args, program, mode, basis, limit)
         (kernel,) = engine.kernels(job, (tuple(range(len(job.parts))),), progress)
@@ -245,33 +293,3 @@ def nngp(
         kernel = jnp.matmul(f1, f2.T, precision="highest") / max(len(basis), 1)
     check_finite(kernel, args)
     return kernel[:, :, 0, 0] if squeeze else kernel
-
-
-def cotangents(outputs: Any, args: Arguments) -> tuple[Mode, jax.Array, bool]:
-    """Mode, cotangents ``(k, C)``, and whether the result has no axes of outputs."""
-    count = args.outputs
-    dtype = jax.eval_shape(args.f, args.params, args.x1).dtype
-    if isinstance(outputs, str):
-        if outputs not in ("full", "trace", "diagonal"):
-            raise InputError(
-                f"outputs={outputs!r}; choose 'full', 'trace' or 'diagonal', or give an array "
-                f"({count}, k) that the outputs are multiplied by."
-            )
-        return outputs, jnp.eye(count, dtype=dtype), False
-    projection = jnp.asarray(outputs)
-    if projection.ndim not in (1, 2) or len(projection) != count:
-        raise InputError(
-            f"outputs is an array of shape {projection.shape}; expected ({count}, k) or "
-            f"({count},) for {count} outputs an example."
-        )
-    vector = projection.ndim == 1
-    projection = projection[:, None] if vector else projection
-    return "full", projection.T.astype(dtype), vector
-
-
-def check_method(method: str) -> None:
-    """Refuse unknown methods."""
-    if method not in ("auto", "jacobian", "vector-products", "structured"):
-        raise InputError(
-            f"method={method!r}; choose 'auto', 'jacobian', 'vector-products' or 'structured'."
-        )

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ntk_lab.empirical import engine
-from ntk_lab.empirical.arguments import Select, arguments
-from ntk_lab.empirical.ntk import Method, Model, Outputs, check_method, cotangents
+from ntk_lab.empirical.arguments import Select, arguments, check_method, cotangents
+from ntk_lab.empirical.ntk import Method, Model, Outputs
 from ntk_lab.empirical.structured.build import build
 from ntk_lab.empirical.structured.costs import Problem, backward, cost
 from ntk_lab.empirical.structured.program import Part

@@ -55,13 +55,12 @@ Differences in convention, when moving code over:
   reversed (``W, W', H, H'``). Pairs from `from_neural_tangents` have them in order.
 """
 
-import contextlib
 import importlib
 import importlib.metadata
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -72,6 +71,7 @@ import numpy as np
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.interop import _neural_tangents_shims as shims
+from ntk_lab.interop.models import relaxed_promotion
 from ntk_lab.kernel import Kernel
 from ntk_lab.nn import FunctionPair
 
@@ -140,17 +140,6 @@ def load() -> ModuleType:
                     importlib.import_module(shims.PACKAGE)
         shims.repair()
         return sys.modules[shims.PACKAGE]
-
-
-@contextlib.contextmanager
-def relaxed_promotion() -> Iterator[None]:
-    """Let JAX mix dtypes and ranks inside the ``with``, as neural-tangents relies on.
-
-    Overrides ``jax_numpy_dtype_promotion='strict'`` and ``jax_numpy_rank_promotion='raise'``
-    for this thread. Without effect where neither is set.
-    """
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 def from_neural_tangents(

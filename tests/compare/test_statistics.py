@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ntk_lab.compare.budget import alignment
 from ntk_lab.compare.statistics import judge
+from ntk_lab.empirical.alignment import alignment
 
 DRAWS = 2000
 

@@ -347,6 +347,14 @@ def two_lookups_with_clipped_indices():
 
 
 @case
+def lookup_one_token_at_a_time():
+    def f(p, x):
+        return jnp.sin(jax.vmap(jax.vmap(lambda i: p["e"][i]))(x)).sum(1) @ p["e"].T
+
+    return f, draw(e=(6, 3)), jnp.array([[0, 1, -1], [5, 2, 9], [4, 4, 4]])
+
+
+@case
 def lookup_of_columns():
     return lambda p, x: jnp.sin(p["e"][:, x[:, 0]].T), draw(e=(3, 6)), jnp.array([[0], [5], [5]])
 

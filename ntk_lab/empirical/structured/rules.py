@@ -159,12 +159,16 @@ def _patches(value: Any, window: list[int], out: list[int], params: Any) -> Any:
 def _tokens(equation: Any, position: int) -> Rule | None:
     p, (w, ids) = equation.params, (v.aval for v in equation.invars)
     numbers = p["dimension_numbers"]
+    clipped = "CLIP" in str(p["mode"]).upper()
+    collapsed = len(numbers.collapsed_slice_dims)
     rank = len(equation.outvars[0].aval.shape)
-    offsets = tuple(range(rank - len(w.shape) + 1, rank))
+    offsets = tuple(range(rank - len(w.shape) + collapsed, rank))
+    # A row may be looked up with an axis of length one kept, and, as `vmap` of `table[i]` does,
+    # by further indices into axes that are taken whole: clipped, these are zero.
     plain = (
         position == 0
-        and numbers.collapsed_slice_dims == (0,)
-        and numbers.start_index_map == (0,)
+        and numbers.collapsed_slice_dims in ((), (0,))
+        and (numbers.start_index_map == (0,) or (clipped and 0 in numbers.start_index_map))
         and not numbers.operand_batching_dims
         and numbers.offset_dims == offsets
         and tuple(p["slice_sizes"]) == (1, *w.shape[1:])
@@ -172,10 +176,10 @@ def _tokens(equation: Any, position: int) -> Rule | None:
     if not plain or w.shape[0] == 0:
         return None
     vocabulary, t, o = w.shape[0], math.prod(ids.shape[:-1]), math.prod(w.shape[1:])
-    clipped = "CLIP" in str(p["mode"]).upper()
+    row = numbers.start_index_map.index(0)
 
     def inputs(value):
-        value = value.reshape(t)
+        value = value[..., row].reshape(t)
         return jnp.clip(value, 0, vocabulary - 1) if clipped else value
 
     def gradient(value, d):
