@@ -51,11 +51,12 @@ def cnn(key, n, channels=64, layers=4, size=16, outputs=10):
     return f, params, jax.random.normal(keys[-1], (n, size, size, 3), jnp.float32)
 
 
-def resnet(key, n, widths=(16, 32, 64), size=16, outputs=10):
-    keys = iter(jax.random.split(key, 5 * len(widths) + 5))
+def resnet(key, n, widths=(16, 32, 64), size=16, outputs=10, depth=1):
+    """Residual blocks, ``depth`` of each width; widths (64, 128, 256, 512), depth 2: ResNet-18."""
+    keys = iter(jax.random.split(key, 5 * depth * len(widths) + 5))
     params = {"stem": weight(next(keys), 3, 3, 3, widths[0]), "blocks": []}
     channels = widths[0]
-    for w in widths:
+    for w in [w for w in widths for _ in range(depth)]:
         block = {
             "a": weight(next(keys), 3, 3, channels, w),
             "b": weight(next(keys), 3, 3, w, w),

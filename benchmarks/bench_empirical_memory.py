@@ -1,0 +1,90 @@
+"""Claim: an empirical NTK keeps to its memory limit, and finishes where others run out.
+
+Each kernel is computed in a fresh process; its peak is that of the process above what it held
+before the kernel, parameters and compiled forward pass included. ``share`` is peak over limit.
+
+``python bench_empirical_memory.py [case ...]`` runs some of the cases and saves nothing.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+
+import empirical_models as models
+import harness
+import ntk_lab as ntk
+
+KEY = jax.random.key(0)
+RESNET_18 = {"widths": (64, 128, 256, 512), "depth": 2, "size": 32}
+WIDE = (784, 1024, 1024, 1024, 10)
+# Model, outputs, and limits in GB.
+CASES = {
+    "MLP 3x1024, n=1000": (lambda: models.mlp(KEY, WIDE, 1000), "trace", (0.2, 0.5, 1, 2, 4)),
+    "MLP 3x1024, n=4000": (lambda: models.mlp(KEY, WIDE, 4000), "trace", (1,)),
+    "CNN 4x64, n=128": (lambda: models.cnn(KEY, 128), "full", (0.2, 0.5, 1, 2, 4)),
+    "transformer, n=24": (lambda: models.transformer(KEY, 24), "full", (0.2, 0.5, 1, 2, 4)),
+    "ResNet-18, n=200": (lambda: models.resnet(KEY, 200, **RESNET_18), "trace", (2,)),
+}
+
+
+def measure(case: str, limit: float) -> dict:
+    """Peak and time of one kernel in this process."""
+    make, outputs, _ = CASES[case]
+    f, params, x = make()
+    jax.block_until_ready(jax.jit(f)(params, x[:8]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    kernel = ntk.empirical.ntk(f, params, x, outputs=outputs, memory=limit * 1e9)
+    jax.block_until_ready(kernel)
+    seconds = time.perf_counter() - start
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9
+    plan = ntk.empirical.plan(f, params, x, outputs=outputs, memory=limit * 1e9)
+    return {
+        "limit_gb": limit,
+        "peak_gb": peak,
+        "share": peak / limit,
+        "planned_gb": plan.bytes / 1e9,
+        "result_gb": kernel.nbytes / 1e9,
+        "tiles": plan.tiles,
+        "seconds": seconds,
+        "teraflop": plan.operations / 1e12,
+        "sum": float(np.asarray(kernel, np.float64).sum()),
+    }
+
+
+def main() -> None:
+    chosen = sys.argv[1:]
+    rows = []
+    for case, (_, outputs, limits) in CASES.items():
+        if chosen and not any(word in case for word in chosen):
+            continue
+        for limit in limits:
+            command = [sys.executable, __file__, "--measure", case, str(limit)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(done.stderr)
+                raise SystemExit(f"{case} at {limit} GB did not finish")
+            found = json.loads(done.stdout.splitlines()[-1])
+            print(f"{case}, {outputs}: {found}", flush=True)
+            seconds = found.pop("seconds")
+            row = harness.Row(
+                f"{case}, {outputs}, {limit} GB", 1e3 * seconds, *[None] * 4, seconds, None,
+                0.0, None, 1, found,
+            )  # fmt: skip
+            rows.append(row)
+    if not chosen:
+        harness.save(
+            "empirical_memory", rows, claim="Empirical NTKs keep to a memory limit", rival=None
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(sys.argv[2], float(sys.argv[3]))))
+    else:
+        main()
