@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.structured.factors import Factor, Mode, contract, formed, take
 
 Groups = tuple[tuple[int, ...], ...]
@@ -16,7 +17,7 @@ _PANELS = 4
 _SMALL = 2**19  # entries of a kernel below which copying the panels takes longer than it saves
 
 
-@partial(jax.jit, static_argnames=("mode", "groups", "dtype"))
+@partial(compiled, static_argnames=("mode", "groups", "dtype"))
 def rectangle(
     left: Sequence[Factor], right: Sequence[Factor], mode: Mode, groups: Groups, dtype: str
 ) -> list[jax.Array]:
@@ -29,7 +30,7 @@ def rectangle(
     return results
 
 
-@partial(jax.jit, static_argnames=("mode", "groups", "dtype"))
+@partial(compiled, static_argnames=("mode", "groups", "dtype"))
 def square(factors: Sequence[Factor], mode: Mode, groups: Groups, dtype: str) -> list[jax.Array]:
     """All pairs of one set of examples, from panels above the diagonal."""
     shape = jax.tree.leaves(factors[0])[0].shape

@@ -132,7 +132,9 @@ def walk(job: Job, groups: Groups, skip: int = 0) -> Iterator[tuple[Place, list[
     def features(inputs, ranges, number, chunk):
         size = job.tiling.block if len(ranges) > 1 else None
         examples = [block(leaf, ranges[number], size) for leaf in inputs]
-        return job.program.features(job.parts, args.leaves, examples, block(job.basis, chunk))
+        found = job.program.features(job.parts, args.leaves, examples, block(job.basis, chunk))
+        # One after the other: programs that run at once add up their memory.
+        return jax.block_until_ready(found) if job.concrete else found
 
     held: list[Any] = []
     right: Any = None
@@ -140,8 +142,11 @@ def walk(job: Job, groups: Groups, skip: int = 0) -> Iterator[tuple[Place, list[
     for p, q, start, j, i in islice(_order(job), skip, None):
         if of_held != (p, start):
             panel = range(start, min(start + job.tiling.held, len(rows)))
+            # What was held is let go before its successors are made.
+            held, right, of_right = [], None, None
             held, of_held = [features(args.inputs1, rows, k, p) for k in panel], (p, start)
         if of_right != (p, q, start, j):
+            right = None
             if symmetric and p == q and j < start + len(held):
                 right = held[j - start]
             else:
