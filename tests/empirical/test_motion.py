@@ -158,8 +158,8 @@ def test_the_memory_limit_does_not_change_the_velocity(outputs):
     assert len({(plan.block, plan.cotangents) for plan in plans}) > 1
     for memory in LIMITS:
         assert_close(velocity(smooth, PARAMS, X, y=Y, outputs=outputs, memory=memory), whole)
-        pair = velocity(smooth, PARAMS, X, X, y=Y, outputs=outputs, memory=memory)
-        assert_close(pair, whole)
+    pair = velocity(smooth, PARAMS, X, X, y=Y, outputs=outputs, memory=LIMITS[0])
+    assert_close(pair, whole)
 
 
 def test_losses_selections_projections_and_tracing():
