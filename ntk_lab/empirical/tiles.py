@@ -11,6 +11,8 @@ from ntk_lab.errors import InputError
 
 # A tile costs at least this many operations, in compiled calls and copies.
 _OVERHEAD = 5e7
+# Bytes that compiled code and the scratch space of convolutions take beside its arrays.
+_RESERVED = 6e7
 _UNROLLED = 32  # examples of a tile of the mixed form, which is unrolled over them
 
 
@@ -53,12 +55,13 @@ def plan_tiles(
 ) -> Tiling:
     """The cheapest tiling within ``memory`` bytes."""
     cotangents = problem.outputs
+    room = memory - min(_RESERVED, memory / 3)
     if 0 in (problem.n1, problem.n2, cotangents):
         return Tiling(1, 1, max(cotangents, 1), 0, 0)
     while True:
         part_problem = replace(problem, outputs=cotangents)
         model = _model(closed, parts, shapes, part_problem)
-        found = _blocks(model, part_problem, memory)
+        found = _blocks(model, part_problem, room)
         if found is not None:
             block, held, need, operations = found
             chunks = math.ceil(problem.outputs / cotangents)
@@ -66,6 +69,7 @@ def plan_tiles(
             return Tiling(block, held, cotangents, need, operations * repeats)
         if cotangents == 1:
             need = model.bytes(1, 1, problem.n1 == problem.n2 == 1 and problem.symmetric)
+            need += min(_RESERVED, need / 2)
             raise InputError(
                 f"one tile of the kernel of one output of one pair of examples takes {need:,.0f} "
                 f"bytes, but memory={memory:,.0f}. Allow at least {need:,.0f} bytes."
