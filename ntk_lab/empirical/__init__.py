@@ -6,18 +6,30 @@ from ntk_lab.empirical.monte_carlo import monte_carlo_kernel as monte_carlo_kern
 from ntk_lab.empirical.ntk import contributions as contributions
 from ntk_lab.empirical.ntk import nngp as nngp
 from ntk_lab.empirical.ntk import ntk as ntk
+from ntk_lab.empirical.operator import Operator as Operator
+from ntk_lab.empirical.operator import operator as operator
 from ntk_lab.empirical.plan import EmpiricalPlan as EmpiricalPlan
 from ntk_lab.empirical.plan import ParameterPlan as ParameterPlan
 from ntk_lab.empirical.plan import plan as plan
+from ntk_lab.empirical.pseudo import PseudoKernel as PseudoKernel
+from ntk_lab.empirical.pseudo import pseudo_ntk as pseudo_ntk
+from ntk_lab.empirical.sketched import SketchedKernel as SketchedKernel
+from ntk_lab.empirical.sketched import sketched_ntk as sketched_ntk
 
 __all__ = [
     "EmpiricalPlan",
     "MonteCarloKernel",
+    "Operator",
     "ParameterPlan",
+    "PseudoKernel",
+    "SketchedKernel",
     "contributions",
     "linearize",
     "monte_carlo_kernel",
     "nngp",
     "ntk",
+    "operator",
     "plan",
+    "pseudo_ntk",
+    "sketched_ntk",
 ]
