@@ -19,6 +19,7 @@ PRIVATE_JAX = re.compile(
     r"\bjax\._src\b|\bjax\.core\b|\bpmap\b|\bfrom jax import [^\n]*\b(?:core|_src)\b"
 )
 OPTIONAL = (
+    "matfree",
     "matplotlib",
     "neural_tangents",
     "pandas",
