@@ -11,3 +11,11 @@ class NumericalError(ArithmeticError):
 
 class StabilityError(InputError):
     """A learning rate lies beyond the limit at which discrete training diverges."""
+
+
+class ConvergenceError(NumericalError):
+    """An iteration stopped short of its tolerance; ``result`` is how far it came."""
+
+    def __init__(self, message: str, result: object):
+        super().__init__(message)
+        self.result = result

@@ -22,6 +22,7 @@ OPTIONAL = (
     "equinox",
     "flax",
     "haiku",
+    "matfree",
     "matplotlib",
     "neural_tangents",
     "pandas",

@@ -8,9 +8,15 @@ from ntk_lab.empirical.monte_carlo import monte_carlo_kernel as monte_carlo_kern
 from ntk_lab.empirical.ntk import contributions as contributions
 from ntk_lab.empirical.ntk import nngp as nngp
 from ntk_lab.empirical.ntk import ntk as ntk
+from ntk_lab.empirical.operator import Operator as Operator
+from ntk_lab.empirical.operator import operator as operator
 from ntk_lab.empirical.plan import EmpiricalPlan as EmpiricalPlan
 from ntk_lab.empirical.plan import ParameterPlan as ParameterPlan
 from ntk_lab.empirical.plan import plan as plan
+from ntk_lab.empirical.pseudo import PseudoKernel as PseudoKernel
+from ntk_lab.empirical.pseudo import pseudo_ntk as pseudo_ntk
+from ntk_lab.empirical.sketched import SketchedKernel as SketchedKernel
+from ntk_lab.empirical.sketched import sketched_ntk as sketched_ntk
 from ntk_lab.empirical.taylor import taylor_expand as taylor_expand
 from ntk_lab.empirical.velocity import kernel_velocity as kernel_velocity
 
@@ -18,14 +24,20 @@ __all__ = [
     "AfterKernels",
     "EmpiricalPlan",
     "MonteCarloKernel",
+    "Operator",
     "ParameterPlan",
     "after_kernels",
+    "PseudoKernel",
+    "SketchedKernel",
     "contributions",
     "kernel_velocity",
     "linearize",
     "monte_carlo_kernel",
     "nngp",
     "ntk",
+    "operator",
     "plan",
     "taylor_expand",
+    "pseudo_ntk",
+    "sketched_ntk",
 ]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -190,7 +190,21 @@ def _values(f, program, params, leaves, tree, few) -> tuple[np.ndarray, np.ndarr
     return np.asarray(together, np.float64), np.asarray(alone, np.float64)
 
 
-def check_finite(kernel: Any, args: Arguments) -> None:
+class Named(Protocol):
+    """Parameters with their paths."""
+
+    @property
+    def leaves(self) -> Sequence[Any]:
+        """As a list."""
+        ...
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Of each."""
+        ...
+
+
+def check_finite(kernel: Any, args: Named) -> None:
     """Refuse kernels with NaN or infinity, and say where they may come from."""
     if not is_concrete(kernel) or bool(jnp.isfinite(kernel).all()):
         return

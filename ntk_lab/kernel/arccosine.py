@@ -7,6 +7,7 @@ antipodal inputs, where ``theta`` has a kink, the derivative along the kink is z
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ def angle(k: Covariance) -> jax.Array:
     full relative precision and at most 1/2, where a short polynomial gives the arcsine.
     """
     half = _half_square(k)
-    nearer = 2 * jnp.sqrt(half) * (1 + half * _arcsine_excess(half))
+    nearer = jnp.pi * jnp.sqrt(half) * _polynomial(half, 0)
     return jnp.where(jax.lax.stop_gradient(k.cov) < 0, jnp.pi - nearer, nearer)
 
 
@@ -32,11 +33,11 @@ def _half_square(k: Covariance) -> jax.Array:
     return jnp.where(norm > 0, jnp.minimum(k.gap / jnp.where(norm > 0, 2 * norm, 1), 0.5), 0.5)
 
 
-def _arcsine_excess(half: jax.Array) -> jax.Array:
-    """``(asin(sqrt(h)) / sqrt(h) - 1) / h`` for h in [0, 1/2], to within rounding."""
-    coefficients = ARCSINE[jnp.finfo(half.dtype).bits]
-    total = jnp.full_like(half, coefficients[-1])
-    for c in coefficients[-2::-1]:
+def _polynomial(half: jax.Array, which: int) -> jax.Array:
+    """One of the two functions of :func:`half_angle_series`."""
+    first, *rest = half_angle_series(jnp.finfo(half.dtype).bits)[which]
+    total = jnp.full_like(half, first)
+    for c in rest:
         total = total * half + c
     return total
 
@@ -56,9 +57,9 @@ def _excess(h: np.ndarray) -> np.ndarray:
 
 
 DEGREES = {32: 8, 64: 18}
-ARCSINE = {bits: _interpolant(_excess, degree) for bits, degree in DEGREES.items()}
 
 
+@cache
 def half_angle_series(bits: int) -> tuple[list[float], list[float]]:
     """Polynomials in ``h = sin^2(phi/2)``, of an acute angle, highest coefficients first.
 
@@ -80,9 +81,7 @@ def _sine_minus_angle_cosine(k: Covariance) -> jax.Array:
     It is of order ``phi^3``: subtracting the terms would lose the digits that the gap carries.
     """
     half = _half_square(k)
-    root = jnp.sqrt(1 - half)
-    bracket = 2 - 1 / (1 + root) - _arcsine_excess(half) * (1 - 2 * half)
-    return 2 * jnp.sqrt(half) * half * bracket
+    return jnp.pi * jnp.sqrt(half) * half * _polynomial(half, 1)
 
 
 @jax.custom_jvp

@@ -9,8 +9,9 @@ import jax
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.layout import Carry
 
-# Share of the free memory that a kernel may take, unless told.
+# Share of the free memory that a kernel may take, unless told; bytes that are always free.
 _SHARE = 0.5
+_SURELY_FREE = 2**26
 # Entries of one array of a tile, where positions are carried: few enough that the arrays of a
 # tile stay in the cache, enough that starting a tile does not weigh.
 _ENTRIES = {Carry.DIAGONAL: 2**19, Carry.FULL: 2**18, Carry.OWN: 2**18}
@@ -93,11 +94,16 @@ def make_plan(
     """Tiles for a kernel of that shape within ``memory_limit`` bytes (half of what is free)."""
     n1, n2 = shape
     result = 2 * n1 * n2 * outputs * itemsize
-    limit = int(_SHARE * free_memory()) if memory_limit is None else memory_limit
     # Arrays of a tile that are alive at a time: measured at 6 to 8 of the largest.
     # Of vectors, whatever is larger belongs to one example or to a few doubtful pairs.
     largest = 1.0 if carry is None else cost.largest
     per_pair = 8 * largest * itemsize
+    whole = result + per_pair * n1 * n2
+    if memory_limit is not None:
+        limit = memory_limit
+    else:
+        # What is free takes longer to find out than a small kernel.
+        limit = _SURELY_FREE if whole < _SURELY_FREE else int(_SHARE * free_memory())
     room = limit - result
     if room < per_pair:
         raise InputError(

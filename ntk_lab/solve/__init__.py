@@ -1,7 +1,31 @@
 """Linear algebra on kernel matrices, with diagnostics instead of silent repairs."""
 
+from ntk_lab.solve.conjugate_gradient import Solution as Solution
+from ntk_lab.solve.conjugate_gradient import conjugate_gradient as conjugate_gradient
+from ntk_lab.solve.eigenpairs import Eigenpairs as Eigenpairs
+from ntk_lab.solve.eigenpairs import top_eigenpairs as top_eigenpairs
+from ntk_lab.solve.estimate import Estimate as Estimate
+from ntk_lab.solve.nystrom import Nystrom as Nystrom
+from ntk_lab.solve.nystrom import nystrom as nystrom
+from ntk_lab.solve.quadrature import gauss as gauss
+from ntk_lab.solve.quadrature import lanczos as lanczos
+from ntk_lab.solve.quadrature import radau as radau
 from ntk_lab.solve.spectrum import Diagnostics as Diagnostics
 from ntk_lab.solve.spectrum import Spectrum as Spectrum
 from ntk_lab.solve.spectrum import spectrum as spectrum
 
-__all__ = ["Diagnostics", "Spectrum", "spectrum"]
+__all__ = [
+    "Diagnostics",
+    "Eigenpairs",
+    "Estimate",
+    "Nystrom",
+    "Solution",
+    "Spectrum",
+    "conjugate_gradient",
+    "gauss",
+    "lanczos",
+    "nystrom",
+    "radau",
+    "spectrum",
+    "top_eigenpairs",
+]
