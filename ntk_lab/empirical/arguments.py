@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import jax
@@ -31,6 +32,7 @@ class Arguments:
     inputs1: list[Any]
     inputs2: list[Any] | None
     outputs: int
+    output_dtype: Any
     dtype: Any
 
     @property
@@ -63,9 +65,8 @@ def arguments(f: Any, params: Any, x1: Any, x2: Any, select: Select | None) -> A
     """Check everything that shapes tell."""
     if not callable(f):
         raise InputError(f"f is {type(f).__name__}; expected a function f(params, x).")
-    pairs, _ = jax.tree_util.tree_flatten_with_path(params)
-    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs]
-    leaves = [jnp.asarray(leaf) for _, leaf in pairs]
+    flat, tree = jax.tree.flatten(params)
+    paths, leaves = list(_paths(tree)), [jnp.asarray(leaf) for leaf in flat]
     inputs1 = _batch("x1", x1)
     inputs2 = None if x2 is None else _batch("x2", x2)
     if inputs2 is not None:
@@ -75,8 +76,19 @@ def arguments(f: Any, params: Any, x1: Any, x2: Any, select: Select | None) -> A
     dtype = dtypes[0]
     for other in dtypes[1:]:
         dtype = jnp.promote_types(dtype, other)
-    outputs = _outputs(f, params, x1, inputs1)
-    return Arguments(f, params, leaves, paths, selected, x1, x2, inputs1, inputs2, outputs, dtype)
+    outputs, output_dtype = _outputs(f, params, x1, inputs1)
+    return Arguments(
+        f, params, leaves, paths, selected, x1, x2, inputs1, inputs2, outputs, output_dtype, dtype
+    )
+
+
+@lru_cache(maxsize=64)
+def _paths(tree: Any) -> tuple[str, ...]:
+    """Names of the leaves of a tree, such as ``"layers/0/w"``."""
+    pairs, _ = jax.tree_util.tree_flatten_with_path(
+        jax.tree.unflatten(tree, range(tree.num_leaves))
+    )
+    return tuple(jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs)
 
 
 def _batch(name: str, x: Any) -> list[Any]:
@@ -130,10 +142,26 @@ def _selected(select: Any, params: Any, paths: list[str], leaves: list[Any]) -> 
     return chosen
 
 
-def _outputs(f: Any, params: Any, x1: Any, inputs1: Sequence[Any]) -> int:
-    """Number of outputs of one example."""
+def result_of(f: Any, params: Any, x: Any) -> Any:
+    """Shape and dtype of ``f(params, x)``, traced once for all values of a shape."""
+    flat, tree = jax.tree.flatten((params, x))
+    avals = tuple(jax.typeof(jnp.asarray(leaf)) for leaf in flat)
+    try:
+        hash((f, avals))
+    except TypeError:
+        return jax.eval_shape(f, params, x)
+    return _result(f, tree, avals, str(jax.config.jax_enable_x64))
+
+
+@lru_cache(maxsize=64)
+def _result(f: Any, tree: Any, avals: tuple[Any, ...], x64: str) -> Any:
+    return jax.eval_shape(f, *jax.tree.unflatten(tree, avals))
+
+
+def _outputs(f: Any, params: Any, x1: Any, inputs1: Sequence[Any]) -> tuple[int, Any]:
+    """Number of outputs of one example, and their dtype."""
     n = len(inputs1[0])
-    result = jax.eval_shape(f, params, x1)
+    result = result_of(f, params, x1)
     if not hasattr(result, "shape"):
         raise InputError(
             f"f(params, x) returns {type(result).__name__}; expected one array. Choose or "
@@ -150,7 +178,7 @@ def _outputs(f: Any, params: Any, x1: Any, inputs1: Sequence[Any]) -> int:
             f"f(params, x) maps a batch of {n} examples to outputs of shape {result.shape}; "
             "expected one row an example. Wrap it, e.g. lambda p, x: f(p, x)[:, None]."
         )
-    return math.prod(result.shape[1:])
+    return math.prod(result.shape[1:]), result.dtype
 
 
 def check_examples(program: Program, args: Arguments) -> None:
@@ -204,9 +232,14 @@ class Named(Protocol):
         ...
 
 
+@jax.jit
+def _all_finite(kernel: jax.Array) -> jax.Array:
+    return jnp.isfinite(kernel).all()
+
+
 def check_finite(kernel: Any, args: Named) -> None:
     """Refuse kernels with NaN or infinity, and say where they may come from."""
-    if not is_concrete(kernel) or bool(jnp.isfinite(kernel).all()):
+    if not is_concrete(kernel) or bool(_all_finite(kernel)):
         return
     bad = [
         args.paths[i] or "params"
@@ -227,15 +260,14 @@ def check_finite(kernel: Any, args: Named) -> None:
 
 def cotangents(outputs: Any, args: Arguments) -> tuple[Mode, jax.Array, bool]:
     """Mode, cotangents ``(k, C)``, and whether the result has no axes of outputs."""
-    count = args.outputs
-    dtype = jax.eval_shape(args.f, args.params, args.x1).dtype
+    count, dtype = args.outputs, args.output_dtype
     if isinstance(outputs, str):
         if outputs not in ("full", "trace", "diagonal"):
             raise InputError(
                 f"outputs={outputs!r}; choose 'full', 'trace' or 'diagonal', or give an array "
                 f"({count}, k) that the outputs are multiplied by."
             )
-        return outputs, jnp.eye(count, dtype=dtype), False
+        return outputs, jnp.asarray(np.eye(count, dtype=dtype)), False
     projection = jnp.asarray(outputs)
     if projection.ndim not in (1, 2) or len(projection) != count:
         raise InputError(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ntk_lab.empirical.compiled import compiled
-from ntk_lab.empirical.structured.factors import Factor, Mode, contract, formed, take
+from ntk_lab.empirical.structured.factors import Factor, Mode, contract, formed, pieces, take
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -24,7 +24,7 @@ def rectangle(
     """All pairs of two sets of examples."""
     results = []
     for group in groups:
-        parts = [contract(left[i], right[i], mode).astype(dtype) for i in group]
+        parts = [_pair(left[i], right[i], mode).astype(dtype) for i in group]
         total = sum(parts[1:], start=parts[0])
         results.append(_ordered(total, mode))
     return results
@@ -49,14 +49,21 @@ def _upper(factors: Sequence[Factor], mode: Mode, edges: list[int], dtype: str) 
         if factor.form == "mixed":
             whole = whole + contract(factor, factor, mode, upper=True).astype(dtype)
             continue
-        ready = formed(factor)
-        for band, start in enumerate(edges[:-1]):
-            left, right = take(ready, start, edges[band + 1]), take(ready, start, edges[-1])
-            bands[band] = bands[band] + contract(left, right, mode).astype(dtype)
+        for piece, share in pieces(factor, mode):
+            ready = formed(piece)
+            for band, start in enumerate(edges[:-1]):
+                left, right = take(ready, start, edges[band + 1]), take(ready, start, edges[-1])
+                bands[band] = bands[band] + share * contract(left, right, mode).astype(dtype)
     if not isinstance(whole, int):
         for band, start in enumerate(edges[:-1]):
             bands[band] = bands[band] + whole[start : edges[band + 1], :, start:]
     return _assemble([_ordered(band, mode) for band in bands], edges)
+
+
+def _pair(left: Factor, right: Factor, mode: Mode) -> jax.Array:
+    both = zip(pieces(left, mode), pieces(right, mode), strict=True)
+    parts = [share * contract(a, b, mode) for (a, share), (b, _) in both]
+    return sum(parts[1:], start=parts[0])
 
 
 def _ordered(kernel: Any, mode: Mode) -> jax.Array:

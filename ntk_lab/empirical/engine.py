@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -67,10 +68,17 @@ def job(args: Arguments, program: Program, mode: Mode, basis: Any, memory: float
     n1, n2 = args.sizes
     itemsize = jnp.dtype(args.dtype).itemsize
     problem = Problem(n1, n2, args.inputs2 is None, len(basis), mode, itemsize)
-    shapes = [leaf.shape for leaf in args.leaves]
-    parts = choose(program.parts, shapes, problem)
-    tiling = plan_tiles(program.closed, parts, shapes, problem, memory)
+    shapes = tuple(leaf.shape for leaf in args.leaves)
+    parts, tiling = _decided(program, shapes, problem, memory)
     return Job(args, program, parts, problem, tiling, basis)
+
+
+@lru_cache(maxsize=64)
+def _decided(
+    program: Program, shapes: tuple[Any, ...], problem: Problem, memory: float
+) -> tuple[list[Part], Tiling]:
+    parts = choose(program.parts, shapes, problem)
+    return parts, plan_tiles(program.closed, parts, shapes, problem, memory)
 
 
 def kernels(job: Job, groups: Groups, progress: Progress | None = None) -> list[jax.Array]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.ntk import ntk
+from ntk_lab.empirical.tiles import default_memory
 from ntk_lab.errors import InputError, NumericalError
-from ntk_lab.kernel.plan import free_memory
 
 # Fewer samples say too little of their own error to stop on.
 _FEWEST = 16
@@ -122,7 +122,7 @@ def monte_carlo_kernel(
     init, apply, x1, x2 = _arguments(init, apply, x1, x2)
     _check(accuracy, max_samples, chunk)
     x2 = x1 if x2 is None else x2
-    memory = free_memory() / 4 if memory is None else memory
+    memory = default_memory() if memory is None else memory
     sums = _Sums((len(x1), len(x2)), resume)
     sample = partial(_sample, init, apply, memory, x1.shape[1:], x2 is x1)
     if resume is not None and not sums.unfinished(accuracy, max_samples):

@@ -19,9 +19,9 @@ from ntk_lab.empirical.arguments import (
 )
 from ntk_lab.empirical.on_disk import on_disk
 from ntk_lab.empirical.structured.build import build
+from ntk_lab.empirical.tiles import default_memory
 from ntk_lab.empirical.vector_products import by_vector_products
 from ntk_lab.errors import InputError
-from ntk_lab.kernel.plan import free_memory
 
 Params = Any
 Model = Callable[[Params, Any], jax.Array]
@@ -146,7 +146,7 @@ def ntk(
     check_method(method)
     args = arguments(f, params, x1, x2, select)
     mode, basis, squeeze = cotangents(outputs, args)
-    limit = free_memory() / 4 if memory is None else memory
+    limit = default_memory() if memory is None else memory
     program = build(f, args.signature(method in ("auto", "structured"), merge=True))
     check_examples(program, args)
     if method == "vector-products":
@@ -218,7 +218,7 @@ def contributions(
     """
     args = arguments(f, params, x1, x2, select)
     mode, basis, squeeze = cotangents(outputs, args)
-    limit = free_memory() / 4 if memory is None else memory
+    limit = default_memory() if memory is None else memory
     program = build(f, args.signature(structured=True, merge=False))
     check_examples(program, args)
     job = engine.job(args, program, mode, basis, limit)

@@ -19,8 +19,8 @@ from ntk_lab.empirical.operator_solves import Solves
 from ntk_lab.empirical.operator_traces import Traces
 from ntk_lab.empirical.products import Network
 from ntk_lab.empirical.structured.build import build
+from ntk_lab.empirical.tiles import default_memory
 from ntk_lab.errors import InputError
-from ntk_lab.kernel.plan import free_memory
 
 
 @partial(
@@ -238,7 +238,7 @@ def operator(
         shape = () if vector else (len(basis),)
     program = build(f, args.signature(structured=True, merge=True))
     check_examples(program, args)
-    limit = free_memory() / 4 if memory is None else memory
+    limit = default_memory() if memory is None else memory
     return Operator(
         net=products.network(args, program, limit, batch),
         inputs1=args.inputs1,

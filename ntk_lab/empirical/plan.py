@@ -9,7 +9,7 @@ from ntk_lab.empirical.ntk import Method, Model, Outputs
 from ntk_lab.empirical.structured.build import build
 from ntk_lab.empirical.structured.costs import Problem, backward, cost
 from ntk_lab.empirical.structured.program import Part
-from ntk_lab.kernel.plan import free_memory
+from ntk_lab.empirical.tiles import default_memory
 
 _FORMS = {
     "gram": "Gram products",
@@ -141,7 +141,7 @@ def plan(
     check_method(method)
     args = arguments(f, params, x1, x2, select)
     mode, basis, _ = cotangents(outputs, args)
-    limit = free_memory() / 4 if memory is None else memory
+    limit = default_memory() if memory is None else memory
     program = build(f, args.signature(method in ("auto", "structured"), merge=True))
     job = engine.job(args, program, mode, basis, limit)
     return _described(job)
@@ -160,7 +160,7 @@ def _described(job: engine.Job) -> EmpiricalPlan:
         unused = ParameterPlan(args.paths[leaf], "none", True, 0, 0, "does not matter")
         entries.setdefault(leaf, unused)
     _, _, forward = backward(job.program.closed)
-    passes = forward * (1 + 2 * problem.outputs) * problem.examples
+    passes = forward * (1 + problem.outputs) * problem.examples
     operations = passes + sum(e.operations for e in entries.values())
     return EmpiricalPlan(
         parameters=tuple(entries[leaf] for leaf in args.selected),

@@ -14,8 +14,8 @@ from ntk_lab.empirical.ntk import Model
 from ntk_lab.empirical.operator_base import whole
 from ntk_lab.empirical.products import Network
 from ntk_lab.empirical.structured.build import build
+from ntk_lab.empirical.tiles import default_memory
 from ntk_lab.errors import InputError
-from ntk_lab.kernel.plan import free_memory
 
 # Groups of directions whose spread gives the standard error, itself known to 9% then.
 _GROUPS = 64
@@ -109,7 +109,7 @@ def sketched_ntk(
         raise InputError(f"outputs={outputs!r}; choose 'full' or 'trace'.")
     program = build(f, args.signature(structured=True, merge=True))
     check_examples(program, args)
-    limit = free_memory() / 4 if memory is None else memory
+    limit = default_memory() if memory is None else memory
     net = products.network(args, program, limit, batch)
     first, second = [], []
     for start, stop in products.chunks(net, dimension, max(args.sizes)):

@@ -8,12 +8,21 @@ from typing import Any
 from ntk_lab.empirical.structured.costs import Cost, Problem, backward, cost
 from ntk_lab.empirical.structured.program import Part
 from ntk_lab.errors import InputError
+from ntk_lab.kernel.plan import free_memory
 
 # A tile costs at least this many operations, in compiled calls and copies.
 _OVERHEAD = 5e7
 # Bytes that compiled code and the scratch space of convolutions take beside its arrays.
 _RESERVED = 6e7
 _UNROLLED = 32  # examples of a tile of the mixed form, which is unrolled over them
+
+
+def default_memory() -> float:
+    """Bytes that a kernel may take unless told: a quarter of what is free.
+
+    In steps of 4%, so that what was decided for one call serves for the next.
+    """
+    return 2 ** (math.floor(16 * math.log2(free_memory() / 4)) / 16)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from ntk_lab.empirical.arguments import (
 from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.ntk import Model, Outputs, Params
 from ntk_lab.empirical.structured.build import build
+from ntk_lab.empirical.tiles import default_memory
 from ntk_lab.errors import InputError
-from ntk_lab.kernel.plan import free_memory
 
 Loss = Callable[[jax.Array, Any], jax.Array]
 
@@ -94,7 +94,7 @@ def kernel_velocity(
     """
     args = arguments(f, params, x1, x2, select)
     mode, basis, squeeze = cotangents(outputs, args)
-    limit = free_memory() / 4 if memory is None else memory
+    limit = default_memory() if memory is None else memory
     program = build(f, args.signature(structured=True, merge=True))
     check_examples(program, args)
     if (y is None) == (direction is None):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from ntk_lab.empirical.structured.factors import Mode
@@ -106,6 +107,7 @@ def choose(parts: Sequence[Part], shapes: Sequence[Any], problem: Problem) -> li
     return chosen
 
 
+@lru_cache(maxsize=64)
 def backward(closed: Any) -> tuple[float, float, float]:
     """Entries of all and of the largest intermediate array of one example, and operations."""
     total, largest, operations = 0.0, 0.0, 0.0

@@ -1,7 +1,7 @@
 """What a parameter contributes: per-example gradients, or the factors they are products of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -10,6 +10,9 @@ import jax.numpy as jnp
 
 Mode = Literal["full", "trace", "diagonal"]
 _PRECISION = jax.lax.Precision.HIGHEST
+_PIECES = 16  # of the outputs, in a trace; each is a product of its own in the compiled program
+# Examples, and entries of their gradients, from which on pieces are faster.
+_FEWEST, _LONG = 24, 2**22
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["gradient"], meta_fields=["form"])
@@ -48,6 +51,25 @@ class Tokens:
 
 
 Factor = Rows | Outer | Tokens
+
+
+def pieces(factor: Factor, mode: Mode) -> list[tuple[Factor, float]]:
+    """Factors of some outputs each, and their shares, whose traces add up to that of the whole.
+
+    Where gradients are formed: those of a few outputs at a time are less memory, and one product
+    of contiguous rows each.
+    """
+    if mode != "trace" or isinstance(factor, Rows) or factor.form != "rows":
+        return [(factor, 1.0)]
+    n, count, b, _, o = factor.d.shape
+    inputs = factor.size if isinstance(factor, Tokens) else factor.a.shape[3]
+    if n < _FEWEST or n * count * b * o * inputs < _LONG:
+        return [(factor, 1.0)]
+    size = -(-count // _PIECES)
+    return [
+        (replace(factor, d=factor.d[:, k : k + size]), min(size, count - k) / count)
+        for k in range(0, count, size)
+    ]
 
 
 def formed(factor: Factor) -> Factor:
