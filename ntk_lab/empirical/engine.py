@@ -13,7 +13,7 @@ import numpy as np
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.arguments import Arguments
 from ntk_lab.empirical.contraction import Groups, mirror, rectangle, square
-from ntk_lab.empirical.release import release
+from ntk_lab.empirical.release import release, resident
 from ntk_lab.empirical.structured.build import Program
 from ntk_lab.empirical.structured.costs import Problem, choose
 from ntk_lab.empirical.structured.factors import Mode
@@ -145,6 +145,7 @@ def walk(job: Job, groups: Groups, skip: int = 0) -> Iterator[tuple[Place, list[
         # One after the other: programs that run at once add up their memory.
         return jax.block_until_ready(found) if job.concrete else found
 
+    most = resident() + 0.7 * job.tiling.bytes
     held: list[Any] = []
     right: Any = None
     of_held = of_right = None
@@ -153,11 +154,11 @@ def walk(job: Job, groups: Groups, skip: int = 0) -> Iterator[tuple[Place, list[
             panel = range(start, min(start + job.tiling.held, len(rows)))
             # What was held is let go before its successors are made.
             held, right, of_right = [], None, None
-            release()
+            release(most)
             held, of_held = [features(args.inputs1, rows, k, p) for k in panel], (p, start)
         if of_right != (p, q, start, j):
             right = None
-            release()
+            release(most)
             if symmetric and p == q and j < start + len(held):
                 right = held[j - start]
             else:

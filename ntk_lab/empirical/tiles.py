@@ -64,7 +64,7 @@ def plan_tiles(
 ) -> Tiling:
     """The cheapest tiling within ``memory`` bytes."""
     cotangents = problem.outputs
-    room = memory - min(_RESERVED, memory / 3)
+    room = memory - min(_RESERVED, max(0.0, memory - _RESERVED) / 2)
     if 0 in (problem.n1, problem.n2, cotangents):
         return Tiling(1, 1, max(cotangents, 1), 0, 0)
     while True:
@@ -78,7 +78,7 @@ def plan_tiles(
             return Tiling(block, held, cotangents, need, operations * repeats)
         if cotangents == 1:
             need = model.bytes(1, 1, problem.n1 == problem.n2 == 1 and problem.symmetric)
-            need += min(_RESERVED, need / 2)
+            need += min(_RESERVED, max(0.0, need - _RESERVED))
             raise InputError(
                 f"one tile of the kernel of one output of one pair of examples takes {need:,.0f} "
                 f"bytes, but memory={memory:,.0f}. Allow at least {need:,.0f} bytes."
