@@ -16,7 +16,8 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,plot test_cli.py test_packaging.py \
     compare/test_report.py compare/test_checkpoint.py nn/test_layer_table.py \
     nn/test_layers_against_ensembles.py nn/test_positions_against_ensembles.py \
-    nn/test_finite_against_infinite.py)
+    nn/test_finite_against_infinite.py interop/test_models_refused.py empirical/test_on_disk.py \
+    empirical/test_operator_estimates.py empirical/test_operator_matfree.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory

@@ -118,6 +118,11 @@ def test_the_kernel_of_outputs(example):
     assert_close(ntk.empirical.nngp(f, params, x, x), full, factor=10)
     ones = jnp.ones(y.shape[1])
     one = ntk.empirical.nngp(f, params, x, outputs=ones)
+    seen = []
+    small = ntk.empirical.nngp(f, params, x, x, memory=1, progress=lambda *done: seen.append(done))
+    assert_close(small, full, factor=10)
+    n = 2 * full.shape[0]
+    assert seen == [(done, n) for done in range(1, n + 1)]
     assert_close(one, jnp.outer(y @ ones, y @ ones), factor=10)
 
 
