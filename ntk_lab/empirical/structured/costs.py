@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from ntk_lab.empirical.structured.factors import Mode
+from ntk_lab.empirical.structured.factors import LONG, PIECES, Mode
 from ntk_lab.empirical.structured.program import Part
 
 # Operations of a matrix product that one entry of an elementwise pass costs, roughly.
@@ -66,7 +66,8 @@ def cost(part: Part, shape: Sequence[int], problem: Problem) -> Cost:
     if part.form == "rows":
         form = _ENTRY * c * (t + i) * o if tokens else 2.0 * c * b * t * i * o
         rows = c * b * i * o
-        held, late = (rows, 0) if part.early else (factors, rows)
+        at_once = -(-c // PIECES) if problem.mode == "trace" and b * i * o >= LONG else c
+        held, late = (rows, 0) if part.early else (factors, at_once * b * i * o)
         return Cost(form, 2 * squared * b * i * o, held, late)
     if part.form == "mixed":
         pair = _MIXED * (2.0 * t * t * i + 2.0 * c * t * o * (t + c))

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 
 Mode = Literal["full", "trace", "diagonal"]
 _PRECISION = jax.lax.Precision.HIGHEST
-_PIECES = 16  # of the outputs, in a trace; each is a product of its own in the compiled program
-# Examples, and entries of their gradients, from which on pieces are faster.
-_FEWEST, _LONG = 24, 2**22
+PIECES = 16  # of the outputs, in a trace; each is a product of its own in the compiled program
+# Entries of one gradient from which on pieces save memory; examples, and entries of all their
+# gradients, from which on pieces are faster.
+LONG = 2**18
+_FEWEST, _MANY = 24, 2**22
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["gradient"], meta_fields=["form"])
@@ -63,9 +65,10 @@ def pieces(factor: Factor, mode: Mode) -> list[tuple[Factor, float]]:
         return [(factor, 1.0)]
     n, count, b, _, o = factor.d.shape
     inputs = factor.size if isinstance(factor, Tokens) else factor.a.shape[3]
-    if n < _FEWEST or n * count * b * o * inputs < _LONG:
+    entries = b * o * inputs
+    if entries < LONG and (n < _FEWEST or n * count * entries < _MANY):
         return [(factor, 1.0)]
-    size = -(-count // _PIECES)
+    size = -(-count // PIECES)
     return [
         (replace(factor, d=factor.d[:, k : k + size]), min(size, count - k) / count)
         for k in range(0, count, size)
