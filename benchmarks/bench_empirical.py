@@ -5,10 +5,11 @@ Jacobian contraction or NTK-vector products, timed once where it is slow. Peak m
 fresh process above what it held before the kernel. The floor is the operations that the plan
 counts at the rate of a large matrix product, measured here.
 
-``python bench_empirical.py [case ...]`` runs some of the cases and saves nothing.
+``python bench_empirical.py [case ...]`` runs some of the cases and saves nothing, with ``--quick``
+without memory and stock; ``--peaks`` measures memory only.
 """
 
-import resource
+import json
 import statistics
 import subprocess
 import sys
@@ -83,9 +84,23 @@ def measure_peak(case, outputs, who):
     kernel = (
         ours(f, params, x, outputs) if who == "ours" else rival(case, f, params, x, outputs, who)
     )
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = harness.peak_memory()
     jax.block_until_ready(kernel())
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((harness.peak_memory() - before) / 1e6)
+
+
+def measure_peaks() -> None:
+    """Peaks of the saved rows again, and nothing else."""
+    path = harness.RESULTS / "empirical.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for row in record["rows"]:
+        case, outputs, _ = row["case"].rsplit(", ", 2)
+        if case in CASES:
+            kind = row["extra"]["against"]
+            for who, name in (("ours", "ours_peak_mb"), (kind, "rival_peak_mb")):
+                row["extra"][name] = harness.rounded(peak(case, outputs, who))
+            print(row["case"], row["extra"]["ours_peak_mb"], row["extra"]["rival_peak_mb"])
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def run(case, make, outputs, kind, rate, memory, stock):
@@ -148,6 +163,8 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--peak"]:
         measure_peak(*sys.argv[2:5])
+    elif sys.argv[1:] == ["--peaks"]:
+        measure_peaks()
     else:
         sys.path.insert(0, str(Path(__file__).parent))
         main()

@@ -7,7 +7,6 @@ after the kernel of two examples, compilation included. ``share`` is peak over l
 """
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -38,12 +37,12 @@ def measure(case: str, limit: float) -> dict:
     f, params, x = make()
     # What JAX and its compiler take once is no part of a kernel's memory.
     jax.block_until_ready(ntk.empirical.ntk(f, params, x[:2], outputs=outputs))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = harness.peak_memory()
     start = time.perf_counter()
     kernel = ntk.empirical.ntk(f, params, x, outputs=outputs, memory=limit * 1e9)
     jax.block_until_ready(kernel)
     seconds = time.perf_counter() - start
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9
+    peak = (harness.peak_memory() - before) / 1e9
     plan = ntk.empirical.plan(f, params, x, outputs=outputs, memory=limit * 1e9)
     return {
         "limit_gb": limit,

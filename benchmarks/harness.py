@@ -130,6 +130,15 @@ def median_ms(function: Callable[[], Any], runs: int = 7) -> float:
     return 1e3 * statistics.median(_sample(function, repeats) for _ in range(runs))
 
 
+def peak_memory() -> float:
+    """Bytes of memory that this process has held at most.
+
+    ``ru_maxrss`` would do, but a new process inherits that of the one that started it.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(1024.0 * float(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
 def elementwise_rate() -> float:
     """Multiply-adds a second of one fused elementwise operation on data in the cache, all cores."""
     terms = 256

@@ -150,11 +150,11 @@ def result_of(f: Any, params: Any, x: Any) -> Any:
         hash((f, avals))
     except TypeError:
         return jax.eval_shape(f, params, x)
-    return _result(f, tree, avals, str(jax.config.jax_enable_x64))
+    return _result(f, tree, avals, str(jnp.zeros(0, float).dtype))
 
 
 @lru_cache(maxsize=64)
-def _result(f: Any, tree: Any, avals: tuple[Any, ...], x64: str) -> Any:
+def _result(f: Any, tree: Any, avals: tuple[Any, ...], precision: str) -> Any:
     return jax.eval_shape(f, *jax.tree.unflatten(tree, avals))
 
 

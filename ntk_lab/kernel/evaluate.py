@@ -117,14 +117,16 @@ def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress
     # Compiled loops know no masks.
     loops = not isinstance(x1, Masked) and available()
     native = net.native_steps(x1.shape[1:]) if loops else None
-    if native is not None and isinstance(native[0][-1], Flat):
-        flat = None
-        if carry == Carry.DIAGONAL and len(x1) * n2 * math.prod(x1.shape[1:-1]) >= FEWEST:
-            flat = _evaluate_flat(*native, x1, x2, progress)
-        if flat is not None:
-            return flat
-    elif native is not None:
-        return _evaluate_native(*native, x1, x2, carry == Carry.OWN, progress)
+    if native is not None:
+        steps, channels, tail = native
+        if not isinstance(steps[-1], Flat):
+            own = carry == Carry.OWN
+            return _evaluate_native(steps, channels, tail, x1, x2, own, progress)
+        large = len(x1) * n2 * math.prod(x1.shape[1:-1]) >= FEWEST
+        if carry == Carry.DIAGONAL and large:
+            flat = _evaluate_flat(steps, channels, tail, x1, x2, progress)
+            if flat is not None:
+                return flat
     if plan.tiles == 1:
         return _evaluate_static(net, x1, x2)
     return tiled(partial(_evaluate_tile, net, carry), plan, x1, x2, progress)
@@ -158,28 +160,27 @@ def _evaluate_native(steps: list[Step], channels: int, tail, x1, x2, own: bool, 
 
 def _evaluate_flat(steps: list[Step], channels: int, tail, x1, x2, progress) -> Kernel | None:
     """Kernel of a network that flattens images, by compiled loops; None where there are none."""
-    data = (_as_images(x) for x in (x1, x2))
-    means = diagonal_means(steps[:-1], *data, progress)
+    images = None if x2 is None else _as_images(x2)
+    means = diagonal_means(steps[:-1], _as_images(x1), images, progress)
     if means is None:
         return None
     return _after_flattening(tail, channels, x2 is None, means)
 
 
-def _as_images(x: jax.Array | None) -> np.ndarray | None:
+def _as_images(x: jax.Array) -> np.ndarray:
     """Data with two spatial axes."""
-    if x is None:
-        return None
-    x = np.asarray(x)
-    return x if x.ndim == 4 else x[:, None]
+    data = np.asarray(x)
+    return data if data.ndim == 4 else data[:, None]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _after_flattening(tail, channels: int, symmetric: bool, means: Means) -> Kernel:
-    m1, m2 = means.m1[:, None], means.m2[None, :]
+    m1, m2 = jnp.asarray(means.m1)[:, None], jnp.asarray(means.m2)[None, :]
     var1, var2, scale = means.var1[:, None], means.var2[None, :], m1 * m2
     k = Covariance.from_distance(var1, var2, scale * means.distance, m2 / m1)
     same = jnp.eye(len(m1), dtype=bool) if symmetric else jnp.zeros(scale.shape, bool)
-    state = moments(tail.propagate(Features(k, scale * means.ntk, channels, same=same)))
+    ntk = scale * means.ntk
+    state = moments(tail.propagate(Features(k, ntk, channels, same=same)))
     kernel = Kernel(state.cov.cov, state.ntk)
     # Exactly symmetric: the weighting treats the two sides differently, to rounding.
     return jax.tree.map(lambda k: jnp.triu(k) + jnp.triu(k, 1).T, kernel) if symmetric else kernel

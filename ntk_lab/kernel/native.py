@@ -104,8 +104,8 @@ def available() -> bool:
 @lru_cache(maxsize=2)
 def half_angle_constants(dtype: np.dtype) -> tuple[tuple, tuple]:
     """``half_angle_series`` as loops take them."""
-    bits = 8 * dtype.itemsize
-    return tuple(tuple(dtype.type(c) for c in series) for series in half_angle_series(bits))
+    angle, bent = half_angle_series(8 * dtype.itemsize)
+    return tuple(dtype.type(c) for c in angle), tuple(dtype.type(c) for c in bent)
 
 
 def _loops() -> Any:

@@ -156,7 +156,7 @@ class _Table:
         entries, numbers, slopes, offset, largest = [], [], [], 0, math.prod(sizes)
         for step, follows in operations:
             windows, before = _two(step.windows), sizes
-            sizes = tuple(w.output(n) for w, n in zip(windows, sizes, strict=True))
+            sizes = windows[0].output(sizes[0]), windows[1].output(sizes[1])
             axes = [(w.taps, w.dilation, w.stride, w.before, w.circular) for w in windows]
             entries.append([*before, *sizes, follows is not None, offset, *axes[0], *axes[1]])
             offset, largest = offset + math.prod(sizes), max(largest, math.prod(sizes))
