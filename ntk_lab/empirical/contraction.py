@@ -43,13 +43,14 @@ def square(factors: Sequence[Factor], mode: Mode, groups: Groups, dtype: str) ->
 
 def _upper(factors: Sequence[Factor], mode: Mode, edges: list[int], dtype: str) -> jax.Array:
     """Sum of the kernels of some parts, from panels above the diagonal."""
+    n = edges[-1]
     bands: list[Any] = [0] * (len(edges) - 1)
     whole: Any = 0
     for factor in factors:
         if factor.form == "mixed":
             whole = whole + contract(factor, factor, mode, upper=True).astype(dtype)
             continue
-        for piece, share in pieces(factor, mode):
+        for piece, share in pieces(factor, mode, n):
             ready = formed(piece)
             for band, start in enumerate(edges[:-1]):
                 left, right = take(ready, start, edges[band + 1]), take(ready, start, edges[-1])
@@ -61,7 +62,8 @@ def _upper(factors: Sequence[Factor], mode: Mode, edges: list[int], dtype: str) 
 
 
 def _pair(left: Factor, right: Factor, mode: Mode) -> jax.Array:
-    both = zip(pieces(left, mode), pieces(right, mode), strict=True)
+    most = max(len(jax.tree.leaves(side)[0]) for side in (left, right))
+    both = zip(pieces(left, mode, most), pieces(right, mode, most), strict=True)
     parts = [share * contract(a, b, mode) for (a, share), (b, _) in both]
     return sum(parts[1:], start=parts[0])
 

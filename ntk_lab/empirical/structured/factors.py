@@ -55,18 +55,18 @@ class Tokens:
 Factor = Rows | Outer | Tokens
 
 
-def pieces(factor: Factor, mode: Mode) -> list[tuple[Factor, float]]:
+def pieces(factor: Factor, mode: Mode, examples: int) -> list[tuple[Factor, float]]:
     """Factors of some outputs each, and their shares, whose traces add up to that of the whole.
 
     Where gradients are formed: those of a few outputs at a time are less memory, and one product
-    of contiguous rows each.
+    of contiguous rows each. ``examples`` are those of the larger side: both must be cut alike.
     """
     if mode != "trace" or isinstance(factor, Rows) or factor.form != "rows":
         return [(factor, 1.0)]
-    n, count, b, _, o = factor.d.shape
+    _, count, b, _, o = factor.d.shape
     inputs = factor.size if isinstance(factor, Tokens) else factor.a.shape[3]
     entries = b * o * inputs
-    if entries < LONG and (n < _FEWEST or n * count * entries < _MANY):
+    if entries < LONG and (examples < _FEWEST or examples * count * entries < _MANY):
         return [(factor, 1.0)]
     size = -(-count // PIECES)
     return [
