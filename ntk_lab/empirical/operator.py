@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical import products
-from ntk_lab.empirical.arguments import Select, arguments, check_examples, check_finite
+from ntk_lab.empirical.arguments import Select, arguments, check_examples, check_finite, result_of
 from ntk_lab.empirical.diagonal import diagonal
 from ntk_lab.empirical.ntk import Model, cotangents
 from ntk_lab.empirical.operator_solves import Solves
@@ -232,7 +232,7 @@ def operator(
                 f"({args.outputs}, k) that the outputs are multiplied by."
             )
         basis = None
-        shape = () if outputs == "trace" else jax.eval_shape(f, params, x1).shape[1:]
+        shape = () if outputs == "trace" else result_of(f, params, x1).shape[1:]
     else:
         _, basis, vector = cotangents(outputs, args)
         shape = () if vector else (len(basis),)

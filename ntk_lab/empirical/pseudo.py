@@ -86,8 +86,7 @@ def pseudo_ntk(
     """
     args = arguments(f, params, x1, x2, select)
     (n1, n2), outputs = args.sizes, args.outputs
-    out = jax.eval_shape(f, params, x1).dtype
-    weights = jnp.full(outputs, outputs**-0.5 if outputs else 0.0, out)
+    weights = jnp.full(outputs, outputs**-0.5 if outputs else 0.0, args.output_dtype)
     kernel = ntk(f, params, x1, x2, outputs=weights, select=select, memory=memory)
     if not blocks:
         return PseudoKernel(kernel, None)

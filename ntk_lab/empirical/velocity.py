@@ -15,6 +15,7 @@ from ntk_lab.empirical.arguments import (
     check_examples,
     check_finite,
     cotangents,
+    result_of,
 )
 from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.ntk import Model, Outputs, Params
@@ -151,7 +152,7 @@ def _flow(args: Arguments, x: Any, y: Any, loss: Loss | None) -> list[Any]:
     """``-grad L`` for each parameter, None for those that do not move."""
     tree = jax.tree.structure(args.params)
     measure = _squared_error if loss is None else loss
-    shape = jax.eval_shape(args.f, args.params, x).shape
+    shape = result_of(args.f, args.params, x).shape
     if loss is None and jnp.shape(y) != shape:
         raise InputError(
             f"y has shape {jnp.shape(y)}, and f(params, x) has {shape}; they must be equal."

@@ -33,6 +33,11 @@ class Filter:
     weight_tangent: float
     bias_tangent: float
 
+    @property
+    def windows_of_two(self) -> tuple[Window, ...]:
+        """Windows of two axes, the first of which may be of size one."""
+        return (Window.single(),) * (2 - len(self.windows)) + self.windows
+
 
 @dataclass(frozen=True)
 class TwoSlopes:
@@ -195,13 +200,9 @@ def _after(step: Step, var: np.ndarray) -> np.ndarray:
 
 
 def _window_mean(step: Filter, var: np.ndarray) -> np.ndarray:
-    first, second = (w.matrix(n) for w, n in zip(_two(step), var.shape, strict=True))
+    first, second = (w.matrix(n) for w, n in zip(step.windows_of_two, var.shape, strict=True))
     share = 1 / math.prod(w.taps for w in step.windows)
     return (share * first @ var.astype(np.float64) @ second.T).astype(var.dtype)
-
-
-def _two(step: Filter) -> tuple[Window, ...]:
-    return (Window.single(),) * (2 - len(step.windows)) + step.windows
 
 
 def _pair(steps, x1, x2, var1, var2, same: bool) -> tuple[Any, Any]:
@@ -277,7 +278,7 @@ def _filter(
     dtype = pair.distance.dtype.type
     half = dtype(0.5)
     before = [half * pair.weight * pair.var1, half / pair.weight * pair.var2]
-    windows = _two(step)
+    windows = step.windows_of_two
     taps = [
         (w.firsts(n), w.dilation, w.taps, w.circular)
         for w, n in zip(windows, pair.var1.shape, strict=True)

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ntk_lab.kernel.native import Filter, Step, TwoSlopes, half_angle_constants
-from ntk_lab.kernel.positions import Window
 
 # Examples whose constants are in memory at a time, on each side, and rows of one task.
 _EXAMPLES, _ROWS = 512, 8
@@ -96,10 +95,6 @@ def _operations(steps: Sequence[Step]) -> list[Operation] | None:
     return operations or None
 
 
-def _two(windows: tuple[Window, ...]) -> tuple[Window, ...]:
-    return (Window.single(),) * (2 - len(windows)) + windows
-
-
 class _Side:
     """What is computed of each example alone.
 
@@ -111,7 +106,7 @@ class _Side:
         var = np.square(x, dtype=np.float64).mean(-1)
         filtered, activated = [], []
         for step, follows in operations:
-            windows = _two(step.windows)
+            windows = step.windows_of_two
             first, second = (w.matrix(n) for w, n in zip(windows, var.shape[1:], strict=True))
             share = step.signal / math.prod(w.taps for w in windows)
             var = share * (first @ var @ second.T) + step.constant
@@ -155,7 +150,7 @@ class _Table:
     def __init__(self, operations: list[Operation], sizes: tuple[int, int], dtype: np.dtype):
         entries, numbers, slopes, offset, largest = [], [], [], 0, math.prod(sizes)
         for step, follows in operations:
-            windows, before = _two(step.windows), sizes
+            windows, before = step.windows_of_two, sizes
             sizes = windows[0].output(sizes[0]), windows[1].output(sizes[1])
             axes = [(w.taps, w.dilation, w.stride, w.before, w.circular) for w in windows]
             entries.append([*before, *sizes, follows is not None, offset, *axes[0], *axes[1]])

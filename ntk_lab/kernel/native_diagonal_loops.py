@@ -153,6 +153,7 @@ def _affine(d, t, u, v, one1, one2, factors):
     return gap if gap > zero else zero, ntk
 
 
+# The two loops below are apart: a condition inside keeps a loop from being vectorized well.
 @compiled
 def _weights(place, operations, examples, numbers, d, t):
     """Weights and bias along one row of positions, in place."""

@@ -127,7 +127,8 @@ class _GlobalPool(Module):
         return True
 
     def _factor(self, sizes: tuple[int, ...]) -> float:
-        raise NotImplementedError
+        """What the mean over all positions is multiplied by."""
+        return 1.0
 
     def presence(self, mask: jax.Array) -> jax.Array:
         return jnp.ones(len(mask), bool)
@@ -176,9 +177,6 @@ class GlobalAvgPool(_GlobalPool):
                 "out, or use ntk.nn.GlobalSumPool, which gives zero."
             )
         return size / jnp.maximum(count, 1).astype(jnp.result_type(float))
-
-    def _factor(self, sizes: tuple[int, ...]) -> float:
-        return 1.0
 
 
 @module

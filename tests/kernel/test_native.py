@@ -7,14 +7,11 @@ import pytest
 
 import ntk_lab as ntk
 from ntk_lab.kernel import native
+from tests.kernel.convolutions import conv, inputs, portable
 
 pytest.importorskip("numba")
 
 RELU, POOL = ntk.nn.Relu(), ntk.nn.GlobalAvgPool()
-
-
-def conv(window=(3, 3), **options):
-    return ntk.nn.Conv(8, window, w_std=2**0.5, b_std=0.1, **options)
 
 
 NETWORKS = {
@@ -50,19 +47,6 @@ NETWORKS = {
     ),
     "one axis": ntk.nn.Sequential(conv((3,)), RELU, conv((2,)), RELU, POOL, ntk.nn.Dense(1)),
 }
-
-
-def inputs(net, batch, seed):
-    shape = (9, 2) if net is NETWORKS["one axis"] else (8, 7, 2)
-    x = np.random.default_rng(seed).normal(size=(batch, *shape))
-    return jnp.asarray(x * np.linspace(0.5, 3, batch).reshape(-1, *(1,) * len(shape)))
-
-
-def portable(monkeypatch, net, *x):
-    monkeypatch.setenv("NTK_LAB_NATIVE", "0")
-    kernel = net.kernel(*x)
-    monkeypatch.setenv("NTK_LAB_NATIVE", "1")
-    return kernel
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

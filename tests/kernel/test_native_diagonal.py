@@ -9,16 +9,13 @@ import pytest
 
 import ntk_lab as ntk
 from ntk_lab.kernel import native_diagonal
+from tests.kernel.convolutions import conv, inputs, portable
 
 pytest.importorskip("numba")
 
 # The package exports a function of the same name.
 evaluate = importlib.import_module("ntk_lab.kernel.evaluate")
 RELU, FLAT = ntk.nn.Relu(), ntk.nn.Flatten()
-
-
-def conv(window=(3, 3), **options):
-    return ntk.nn.Conv(8, window, w_std=2**0.5, b_std=0.1, **options)
 
 
 NETWORKS = {
@@ -42,25 +39,12 @@ NETWORKS = {
 }
 
 
-def inputs(net, batch, seed):
-    shape = (9, 2) if net is NETWORKS["one axis"] else (8, 7, 2)
-    x = np.random.default_rng(seed).normal(size=(batch, *shape))
-    return jnp.asarray(x * np.linspace(0.5, 3, batch).reshape(-1, *(1,) * len(shape)))
-
-
 @pytest.fixture
 def loops(monkeypatch):
     """Loops for small kernels too, in tiles that do not divide the number of examples."""
     monkeypatch.setattr(evaluate, "FEWEST", 1)
     monkeypatch.setattr(native_diagonal, "_EXAMPLES", 32)
     monkeypatch.setattr(native_diagonal, "_CACHED", 2**12)
-
-
-def portable(monkeypatch, net, *x):
-    monkeypatch.setenv("NTK_LAB_NATIVE", "0")
-    kernel = net.kernel(*x)
-    monkeypatch.setenv("NTK_LAB_NATIVE", "1")
-    return kernel
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
