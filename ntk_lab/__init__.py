@@ -6,6 +6,7 @@ from ntk_lab import data as data
 from ntk_lab import empirical as empirical
 from ntk_lab import interop as interop
 from ntk_lab import kernel as kernel
+from ntk_lab import losses as losses
 from ntk_lab import nn as nn
 from ntk_lab import plot as plot
 from ntk_lab import predict as predict

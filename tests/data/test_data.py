@@ -67,3 +67,27 @@ def test_constant_inputs_are_not_divided_by_zero():
     s = ntk.data.split(np.ones((5, 2)), np.arange(5), 3, 2, 0)
     assert (s.train[0] == 0).all()
     assert (s.test[0] == 0).all()
+
+
+def test_mnist_5k_has_500_images_a_class():
+    (x, y), (x_test, y_test) = ntk.data.mnist_5k(train=4000, test=1000)
+    assert x.shape == (4000, 28, 28, 1)
+    assert x.dtype == x_test.dtype == np.float32
+    assert np.bincount(np.concatenate([y, y_test])).tolist() == [500] * 10
+    assert not rows(x) & rows(x_test)
+
+
+def test_mnist1d_is_reproducible_balanced_and_leaves_the_process_random_numbers_alone():
+    np.random.seed(3)
+    expected = np.random.random()
+    np.random.seed(3)
+    (x, y), (x_test, y_test) = ntk.data.mnist1d(train=300, test=100, seed=5)
+    assert np.random.random() == expected
+    assert x.shape == (300, 40, 1)
+    assert x_test.shape == (100, 40, 1)
+    assert np.bincount(np.concatenate([y, y_test])).tolist() == [40] * 10
+    again = ntk.data.mnist1d(train=300, test=100, seed=5)
+    np.testing.assert_array_equal(x, again.train[0])
+    assert (ntk.data.mnist1d(train=300, test=100, seed=6).train[0] != x).any()
+    with pytest.raises(InputError, match="at least 1"):
+        ntk.data.mnist1d(train=0)
