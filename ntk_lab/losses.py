@@ -136,6 +136,14 @@ def read_loss(loss: str | Loss) -> Loss:
     return loss
 
 
+def loss_name(loss: Loss) -> str:
+    """What to call a loss: its name here, or how it prints."""
+    for name, known in NAMED.items():
+        if known == loss:
+            return name
+    return getattr(loss, "__name__", repr(loss))
+
+
 def mean_loss(loss: Loss, outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Mean over examples of ``loss``, summed over outputs where it says one number an output.
 

@@ -1,10 +1,21 @@
 """Does kernel regression predict this training run, how far, until when, and if not, why."""
 
 from ntk_lab.compare.comparison import Comparison as Comparison
-from ntk_lab.compare.run import Progress as Progress
+from ntk_lab.compare.execute import Progress as Progress
+from ntk_lab.compare.horizon import Horizon as Horizon
+from ntk_lab.compare.model import compare_model as compare_model
 from ntk_lab.compare.run import compare as compare
 from ntk_lab.compare.scaling import Exponent as Exponent
 from ntk_lab.compare.scaling import RequiredWidth as RequiredWidth
 from ntk_lab.compare.statistics import Verdict as Verdict
 
-__all__ = ["Comparison", "Exponent", "Progress", "RequiredWidth", "Verdict", "compare"]
+__all__ = [
+    "Comparison",
+    "Exponent",
+    "Horizon",
+    "Progress",
+    "RequiredWidth",
+    "Verdict",
+    "compare",
+    "compare_model",
+]

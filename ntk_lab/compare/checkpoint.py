@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from ntk_lab.errors import InputError
+from ntk_lab.losses import Loss
 
 _STAMP = "settings"
 
@@ -114,6 +115,12 @@ def optimizer_fingerprint(optimizer: optax.GradientTransformation, params: Any, 
         return jax.tree.leaves(carry[0]), sizes
 
     return fingerprint(*jax.tree.leaves(run(params)))
+
+
+def loss_fingerprint(loss: Loss) -> str:
+    """Hash of values that a loss takes."""
+    outputs = jnp.linspace(-3, 3, 14).reshape(7, 2)
+    return fingerprint(loss(outputs, jnp.sin(3 * outputs)))
 
 
 def _read(manifest: Path) -> dict:

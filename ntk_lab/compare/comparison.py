@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ntk_lab.compare.budget import GAPS, INCURABLE, TOTAL
+from ntk_lab.compare.horizon import THEORY as HORIZON_THEORY
+from ntk_lab.compare.horizon import Horizon, horizon, horizon_exponent, horizon_of_one
+from ntk_lab.compare.process import EnsembleFit, fit_of_ensemble
 from ntk_lab.compare.scaling import Exponent, RequiredWidth, fit_exponent, required_width
-from ntk_lab.compare.statistics import Verdict, judge
+from ntk_lab.compare.statistics import Verdict, judge, judge_mean
 from ntk_lab.errors import InputError
-from ntk_lab.theory import width_theory
+from ntk_lab.theory import WidthTheory, width_theory
 
 if TYPE_CHECKING:
     import xarray
 
 _FILE = "comparison.nc"
+_AXES = {"gap": "cause", "error": "cause", "ensemble": "statistic"}
 _ROUNDINGS = 1000  # gaps below so many roundings of their dtype are noise
 
 
@@ -30,9 +34,11 @@ class Comparison:
     ----------
     measures
         Arrays ``(widths, seeds, steps)`` by name: ``gap/<name>`` for each gap of the budget and
-        ``gap/total``, relative to the displacement of the function; ``displacement``; ``drift``
+        ``gap/total``, relative to the displacement of the function; ``error/<name>``, their
+        standard errors from the finite number of test examples; ``displacement``; ``drift``
         (relative change of the empirical NTK); ``alignment`` of the NTK with the targets;
-        ``motion`` of the parameters; ``train_loss``; ``test_loss/<predictor>`` and, for classes,
+        ``motion`` of the parameters; ``ensemble/<name>``, what :meth:`ensemble` summarises;
+        ``train_loss``; ``test_loss/<predictor>`` and, for classes,
         ``accuracy/<predictor>``.
     widths, seeds, steps, times
         Coordinates; ``times`` are learning rate x steps in units of NTK parameterization.
@@ -62,15 +68,31 @@ class Comparison:
             raise InputError(f"no gap is called {name!r}; there are {(*self.gaps, TOTAL)}.")
         return self.measures[f"gap/{name}"]
 
+    @property
+    def one_run(self) -> bool:
+        """Whether this is about a single run, with error bars over test examples, not seeds."""
+        return self.settings.get("error_bars") == "test examples"
+
+    def name(self, width: int) -> str:
+        """What to call one of the networks: by its width, unless it is a model without one."""
+        return "the model" if self.settings.get("model") else f"width {width}"
+
     @cached_property
     def verdicts(self) -> dict[tuple[int, int], Verdict]:
         """Verdict by ``(width, step)``."""
-        total = self.gap()
         return {
-            (w, s): judge(total[i, :, j], self.tolerance, self.confidence)
+            (w, s): self._judge(i, j)
             for i, w in enumerate(self.widths)
             for j, s in enumerate(self.steps)
         }
+
+    def _judge(self, i: int, j: int) -> Verdict:
+        gaps = self.gap()[i, :, j]
+        if self.one_run:
+            error = float(self.measures[f"error/{TOTAL}"][i, 0, j])
+            examples = int(self.settings["test"])
+            return judge_mean(float(gaps[0]), error, examples, self.tolerance, self.confidence)
+        return judge(gaps, self.tolerance, self.confidence)
 
     def dominant(self, width: int, step: int) -> str:
         """Gap with the largest mean at a width and step: the main cause of the total."""
@@ -85,9 +107,9 @@ class Comparison:
         that no width cures, discretization or the optimizer, or the optimizer differs at all.
         """
         j = self._step(step)
-        theory = dict(width_theory(self.settings["parameterization"]).exponents)
+        theory = {} if self.theory is None else dict(self.theory.exponents)
         if "optimizer" in self.gaps or self.dominant(self.widths[-1], self.steps[j]) in INCURABLE:
-            theory.pop(TOTAL)
+            theory.pop(TOTAL, None)
         rounding = _ROUNDINGS * float(np.finfo(self.settings.get("dtype", "float32")).eps)
         widths = np.asarray(self.widths)
         return {
@@ -95,9 +117,18 @@ class Comparison:
             for g in (*self.gaps, TOTAL)
         }
 
+    @property
+    def theory(self) -> WidthTheory | None:
+        """What theory says of the parameterization; None for a model that has none."""
+        name = self.settings["parameterization"]
+        return None if name is None else width_theory(name)
+
     def required_width(self, step: int | None = None) -> RequiredWidth:
         """Width at which the total gap would come within the tolerance at a step."""
         j = self._step(step)
+        if self.theory is None:
+            unknown = float("nan")
+            return RequiredWidth(unknown, unknown, unknown, "a single model has no other width")
         incurable = [self.gap(g)[:, :, j] for g in INCURABLE if g in self.gaps]
         return required_width(
             np.asarray(self.widths),
@@ -105,8 +136,47 @@ class Comparison:
             np.max(incurable, axis=0),
             self.tolerance,
             self.confidence,
-            width_theory(self.settings["parameterization"]).kernel_limit,
+            self.theory.kernel_limit,
         )
+
+    def ensemble(self, width: int | None = None, step: int | None = None) -> EnsembleFit | None:
+        """The networks as an ensemble, against the predicted distribution over initializations.
+
+        Mean and covariance of arXiv:1902.06720 at a width (default the largest) and step (default
+        the last). None with one seed, a loss other than squared error, or a single model.
+        """
+        if "ensemble/z" not in self.measures:
+            return None
+        i = len(self.widths) - 1 if width is None else self._width(width)
+        j = self._step(step)
+        names = ("z", "spread", "coverage")
+        return fit_of_ensemble(*(self.measures[f"ensemble/{n}"][i, :, j] for n in names))
+
+    def horizon(self, width: int | None = None, gap: str = TOTAL) -> Horizon:
+        """Training time up to which a gap stays within the tolerance, with an interval.
+
+        ``width`` defaults to the largest. Of one run the interval is that of its verdicts, over
+        test examples.
+        """
+        i = len(self.widths) - 1 if width is None else self._width(width)
+        gaps = self.gap(gap)[i]
+        if not self.one_run:
+            return horizon(self.times, gaps, self.tolerance, self.confidence)
+        error = self.measures[f"error/{gap}"][i, 0]
+        return horizon_of_one(
+            self.times, gaps[0], error, self.settings["test"], self.tolerance, self.confidence
+        )
+
+    def horizon_exponent(self, gap: str = TOTAL) -> Exponent | None:
+        """Fitted power of the width in the horizon, beside theory's (arXiv:2305.13141).
+
+        None where fewer than two widths have a horizon inside the run. Theory's is what the
+        motion of the kernel allows, and given where it is the cause: for ``feature learning``.
+        """
+        lasts = self.theory is not None and self.theory.kernel_limit and gap == "feature learning"
+        found = [self.horizon(w, gap) for w in self.widths]
+        theory = HORIZON_THEORY if lasts else None
+        return horizon_exponent(np.asarray(self.widths), found, self.confidence, theory)
 
     def predicts_until(self, width: int) -> float:
         """Last time of the unbroken run of recorded times, from the first, that are predicted."""
@@ -150,7 +220,7 @@ class Comparison:
             if "" in parts:
                 variables[name] = (axes, parts[""])
                 continue
-            axis = "cause" if name == "gap" else "predictor"
+            axis = _AXES.get(name, "predictor")
             coordinates.setdefault(axis, list(parts))
             variables[name] = ((axis, *axes), np.stack(list(parts.values())))
         attributes = {
@@ -219,6 +289,9 @@ class Comparison:
         return full_text(self)
 
     def __repr__(self) -> str:
+        if self.settings.get("model"):
+            what = self.settings["model"]
+            return f"Comparison({what}, seeds={len(self.seeds)}, steps={self.steps[-1]})"
         return (
             f"Comparison(widths={self.widths}, seeds={len(self.seeds)}, steps={self.steps[-1]}, "
             f"parameterization={self.settings['parameterization']!r})"

@@ -23,26 +23,28 @@ class Data(NamedTuple):
     labels_test: np.ndarray | None
 
 
-def read_data(train: Any, test: Any) -> Data:
-    """Check and convert ``(x, y)`` pairs.
+def read_data(train: Any, test: Any, *, integers: bool = False) -> Data:
+    """Check and convert ``(x, y)`` pairs; inputs may be ``integers`` where that is said.
 
     Integer ``y`` of shape ``(n,)`` are class numbers; they become centred one-hot targets, 1 minus
     ``1/classes`` for the class and ``-1/classes`` elsewhere. Real ``y`` of shape ``(n,)`` become
     one output.
     """
     (x_train, y_train), (x_test, y_test) = (
-        _pair(part, name) for part, name in ((train, "train"), (test, "test"))
+        _pair(part, name, integers) for part, name in ((train, "train"), (test, "test"))
     )
     classes = None
     if y_train.ndim == 1 and np.issubdtype(y_train.dtype, np.integer):
         classes = _count_classes(y_train, y_test)
     labels_test = y_test if classes else None
-    y_train, y_test = (_targets(y, classes, x_train.dtype) for y in (y_train, y_test))
+    dtype = x_train.dtype if jnp.issubdtype(x_train.dtype, jnp.floating) else None
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    y_train, y_test = (_targets(y, classes, dtype) for y in (y_train, y_test))
     _check(x_train, y_train, x_test, y_test)
     return Data(x_train, jnp.asarray(y_train), x_test, jnp.asarray(y_test), labels_test)
 
 
-def _pair(part: Any, name: str) -> tuple[jax.Array, np.ndarray]:
+def _pair(part: Any, name: str, integers: bool) -> tuple[jax.Array, np.ndarray]:
     try:
         x, y = part
     except (TypeError, ValueError) as error:
@@ -50,7 +52,10 @@ def _pair(part: Any, name: str) -> tuple[jax.Array, np.ndarray]:
             f"{name} must be a pair (x, y) of inputs (n, *shape) and targets; got {type(part)}."
         ) from error
     try:
-        x, _ = check_inputs(x)
+        if integers and np.issubdtype(getattr(x, "dtype", float), np.integer):
+            x = jnp.asarray(x)
+        else:
+            x, _ = check_inputs(x)
     except InputError as error:
         raise InputError(f"{name} set: {error}") from error
     y = np.asarray(y)
@@ -104,7 +109,7 @@ def _targets(y: np.ndarray, classes: int | None, dtype: Any) -> np.ndarray:
 def _check(x_train: jax.Array, y_train: np.ndarray, x_test: jax.Array, y_test: np.ndarray) -> None:
     if not (np.isfinite(y_train).all() and np.isfinite(y_test).all()):
         raise InputError(
-            f"targets are too large for {y_train.dtype}, the dtype of the inputs. Scale them to "
+            f"targets are too large for {y_train.dtype}, the dtype of the outputs. Scale them to "
             "order one, or use float64."
         )
     if len(x_train) < 2:

@@ -1,35 +1,55 @@
-"""One experiment at one width: five descriptions of the same training run, from kernel to real."""
+"""One experiment with one network: descriptions of the same training run, from kernel to real."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 import optax
 
-from ntk_lab.compare.budget import Stages, measure
+from ntk_lab.compare.budget import DESCENT, FLOW, NETWORK, Stages, measure
 from ntk_lab.compare.data import Data, spread
+from ntk_lab.compare.process import Process
+from ntk_lab.empirical import ntk
 from ntk_lab.errors import StabilityError
-from ntk_lab.nn import Module
+from ntk_lab.losses import Loss, squared
 from ntk_lab.predict import Prediction, gradient_descent, gradient_flow, max_learning_rate
-from ntk_lab.train import ensemble
+from ntk_lab.train import Trajectory, ensemble
 
 OptimizerLike = optax.GradientTransformation | Callable[[float], optax.GradientTransformation]
 
 
+class Network(Protocol):
+    """What an experiment needs of a network: a pair has it, and so has any model made to fit."""
+
+    def init(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Initial parameters."""
+        ...
+
+    def apply(self, params: Any, x: Any) -> jax.Array:
+        """Outputs ``(n, C)``."""
+        ...
+
+    def learning_rate_scale(self) -> float:
+        """Factor on the learning rate that makes time comparable between widths."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """All that decides the numbers at one width, except which seeds are run.
+    """All that decides the numbers of one network, except which seeds are run.
 
-    ``kernels`` are the infinite-width NTKs of (train, train) and (test, train).
-    ``learning_rate`` is in units of NTK parameterization; the run uses it times
-    ``net.learning_rate_scale()``.
+    ``kernels`` are the infinite-width NTKs of (train, train) and (test, train), or None: then
+    predictions start from each seed's own empirical NTK. ``learning_rate`` is in units of NTK
+    parameterization; the run uses it times ``net.learning_rate_scale()``. ``process`` is the
+    predicted distribution over initializations, where there is one. Stages of plain gradient
+    descent take ``substeps`` steps of that part of the rate for each step of the run.
     """
 
-    net: Module
-    kernels: tuple[jax.Array, jax.Array]
+    net: Network
+    kernels: tuple[jax.Array, jax.Array] | None
     data: Data
     learning_rate: float
     steps: int
@@ -38,6 +58,10 @@ class Experiment:
     batch_size: int | None
     key: int
     kernel_points: int
+    loss: Loss = squared
+    process: Process | None = None
+    substeps: int = 1
+    linearized_optimizer: bool = False
 
     @cached_property
     def rate(self) -> float:
@@ -47,37 +71,65 @@ class Experiment:
     @cached_property
     def descent(self) -> optax.GradientTransformation:
         """Full-batch gradient descent."""
-        return optax.sgd(self.rate)
+        return optax.sgd(self.rate / self.substeps)
 
     @cached_property
     def parameters(self) -> int:
         """Number of parameters of the finite network."""
-        shapes = jax.eval_shape(self._init, jax.random.key(0))
+        shapes = jax.eval_shape(self.initial, jax.random.key(0))
         return sum(p.size for p in jax.tree.leaves(shapes))
 
-    def _init(self, key: jax.Array) -> Any:
-        return self.net.init(key, self.data.x_train.shape[1:], self.data.x_train.dtype)
+    def initial(self, key: jax.Array) -> Any:
+        """Initial parameters, in the precision of the targets."""
+        return self.net.init(key, self.data.x_train.shape[1:], self.data.y_train.dtype)
+
+    def start(self, seeds: list[int]) -> Any:
+        """Initial parameters of several seeds, stacked."""
+        root = jax.random.key(self.key)
+        drawn = [self.initial(jax.random.fold_in(root, s)) for s in seeds]
+        return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *drawn)
 
     def run(self, seeds: list[int]) -> list[dict[str, np.ndarray]]:
         """Measures of each seed, each an array over the recorded steps."""
-        root = jax.random.key(self.key)
-        params = _stack([self._init(jax.random.fold_in(root, s)) for s in seeds])
-        linear = self._train(params, seeds, self.descent, linearized=True)
-        network = self._train(params, seeds, self.descent, kernel=True)
-        real = network
-        if self.optimizer is not None or self.batch_size is not None:
-            real = self._train(
-                params, seeds, self.real_optimizer, kernel=True, batch=self.batch_size
-            )
-        self._check_divergence(linear, network, real, seeds)
-        flow, descent = self._predict(linear)
+        params = self.start(seeds)
+        runs = {
+            "linearized network": self._descend(params, seeds, linearized=True),
+            "network under gradient descent": self._descend(params, seeds, kernel=True),
+        }
+        if self.changed:
+            runs["network"] = self.train(params, seeds, kernel=True)
+            if self.linearized_optimizer:
+                name = "linearized network with the optimizer"
+                runs[name] = self.train(params, seeds, linearized=True)
+        self._check_divergence(runs, seeds)
+        predicted = self._predict(params, runs["linearized network"])
         results = []
         for s in range(len(seeds)):
-            stages = Stages(flow[s], descent[s], linear, network, real, s)
-            results.append(measure(stages, self.data, optimizer=real is not network))
+            stages = Stages({k: v[s] for k, v in predicted.items()}, runs, s)
+            results.append(measure(stages, self.data, self.loss))
+            if self.process is not None:
+                results[-1] |= self.process.measure(stages.outputs()[NETWORK])
         return results
 
-    def _train(self, params, seeds, optimizer, *, linearized=False, kernel=False, batch=None):
+    @property
+    def changed(self) -> bool:
+        """Whether the real run differs from full-batch gradient descent."""
+        return self.optimizer is not None or self.batch_size is not None
+
+    def _descend(self, params, seeds, **options) -> Trajectory:
+        """Full-batch gradient descent, recorded at the times of the run."""
+        record = tuple(self.substeps * r for r in self.record)
+        steps = self.substeps * self.steps
+        return self._ensemble(params, seeds, self.descent, steps, record, None, **options)
+
+    def train(self, params, seeds, **options) -> Trajectory:
+        """The network, or its linearization, as it is really trained."""
+        optimizer, batch = self.real_optimizer, self.batch_size
+        return self._ensemble(params, seeds, optimizer, self.steps, self.record, batch, **options)
+
+    def _ensemble(
+        self, params, seeds, optimizer, steps, record, batch, *, linearized=False, kernel=False
+    ) -> Trajectory:
         data = self.data
         points = spread(len(data.x_train), self.kernel_points)
         return ensemble(
@@ -87,8 +139,9 @@ class Experiment:
             data.y_train,
             data.x_test,
             optimizer=optimizer,
-            steps=self.steps,
-            record=(0, *self.record),
+            steps=steps,
+            record=(0, *record),
+            loss=self.loss,
             batch_size=batch,
             key=jax.random.key(self.key),
             linearized=linearized,
@@ -105,49 +158,81 @@ class Experiment:
             return self.optimizer
         return self.optimizer(self.rate)
 
-    def _predict(self, linear) -> tuple[np.ndarray, np.ndarray]:
-        """Kernel predictions on the test set from each seed's own initial outputs."""
-        k_train, k_test = self.kernels
-        seeds, outputs = len(linear.train), self.data.y_train.shape[1]
+    def _predict(self, params: Any, linear: Trajectory) -> dict[str, np.ndarray]:
+        """Kernel predictions on the test set, ``(seeds, T, n, C)``, from each seed's own start."""
+        if self.kernels is None:
+            flows = [self._own_flow(params, linear, s) for s in range(len(linear.loss))]
+            return {FLOW: np.stack(flows)}
+        if self.loss is not squared:
+            starts = zip(linear.train[:, 0], linear.test[:, 0], strict=True)
+            both = [self._from_kernels(self.kernels, *start) for start in starts]
+            return {FLOW: np.stack([f for f, _ in both]), DESCENT: np.stack([d for _, d in both])}
         # One kernel serves all seeds: their outputs stand side by side as columns.
-        f0_train, f0_test = (_columns(f[:, 0]) for f in (linear.train, linear.test))
-        y = np.tile(np.asarray(self.data.y_train), (1, seeds))
-        steps = np.asarray(self.record)
-        flow = gradient_flow(k_train, y, k_test, f0_train=f0_train, f0_test=f0_test)
-        descent = gradient_descent(
-            k_train, y, k_test, learning_rate=self.rate, f0_train=f0_train, f0_test=f0_test
+        seeds, outputs = len(linear.train), self.data.y_train.shape[1]
+        f0 = (_columns(f[:, 0]) for f in (linear.train, linear.test))
+        means = self._from_kernels(self.kernels, *f0, copies=seeds)
+        flow, descent = (
+            m.reshape(len(self.record), -1, seeds, outputs).transpose(2, 0, 1, 3) for m in means
         )
+        return {FLOW: flow, DESCENT: descent}
 
-        def by_seed(prediction: Prediction) -> np.ndarray:
-            assert prediction.test is not None
-            means = np.asarray(prediction.test.mean).reshape(len(steps), -1, seeds, outputs)
-            return means.transpose(2, 0, 1, 3)
+    def _own_flow(self, params: Any, linear: Trajectory, s: int) -> np.ndarray:
+        """Gradient flow with the empirical NTK of one seed."""
+        own = jax.tree.map(lambda leaf: leaf[s], params)
+        x, x_test = self.data.x_train, self.data.x_test
+        kernels = (ntk(self.net.apply, own, x), ntk(self.net.apply, own, x_test, x))
+        flow = self.flow(kernels, linear.train[s, 0], linear.test[s, 0])
+        return _test_means(flow.at(self._times))
 
-        times = self.rate * steps.astype(y.dtype)
-        return by_seed(flow.at(times)), by_seed(descent.at(steps))
+    def flow(self, kernels, f0_train, f0_test, copies: int = 1) -> Any:
+        """Gradient flow on the run's loss from given outputs, ``copies`` of them side by side."""
+        k_train, k_test = kernels
+        y = np.tile(np.asarray(self.data.y_train), (1, copies))
+        other = {} if self.loss is squared else {"loss": self.loss}
+        return gradient_flow(k_train, y, k_test, f0_train=f0_train, f0_test=f0_test, **other)
 
-    def _check_divergence(self, linear, network, real, seeds: list[int]) -> None:
-        for name, run in (
-            ("linearized network", linear),
-            ("network under gradient descent", network),
-            ("network", real),
-        ):
+    def _from_kernels(self, kernels, f0_train, f0_test, copies=1) -> tuple[np.ndarray, np.ndarray]:
+        """Test outputs of flow and of descent."""
+        flow = self.flow(kernels, f0_train, f0_test, copies)
+        k_train, k_test = kernels
+        y = np.tile(np.asarray(self.data.y_train), (1, copies))
+        other = {} if self.loss is squared else {"loss": self.loss}
+        descent = gradient_descent(
+            k_train, y, k_test, learning_rate=self.rate / self.substeps,
+            f0_train=f0_train, f0_test=f0_test, **other,
+        )  # fmt: skip
+        steps = self.substeps * np.asarray(self.record)
+        return _test_means(flow.at(self._times)), _test_means(descent.at(steps))
+
+    @property
+    def _times(self) -> np.ndarray:
+        return self.rate * np.asarray(self.record).astype(self.data.y_train.dtype)
+
+    def _check_divergence(self, runs: dict[str, Trajectory], seeds: list[int]) -> None:
+        for name, run in runs.items():
             finite = [np.isfinite(run.loss[i]) & np.isfinite(run.test[i]).all((1, 2))
                       for i in range(len(seeds))]  # fmt: skip
-            bad = [s for s, fine in zip(seeds, finite, strict=True) if not fine.all()]
-            if bad:
-                limit = float(max_learning_rate(self.kernels[0]))
-                raise StabilityError(
-                    f"training diverged: the {name} of seed {bad[0]} has outputs that are not "
-                    f"finite. The learning rate {self.rate:.4g} is below the kernel's limit "
-                    f"2 / lambda_max = {limit:.4g}, but this finite network is sharper than its "
-                    "kernel, or the optimizer adds to the rate. Use a smaller learning rate. "
-                    "Widths and seeds that finished before are kept in the folder, if there is one."
-                )
+            bad = [i for i, fine in enumerate(finite) if not fine.all()]
+            if not bad:
+                continue
+            last = int(np.flatnonzero(~finite[bad[0]])[0])
+            before = int(run.steps[last - 1]) if last else 0
+            limit = "" if self.kernels is None else (
+                " is below the kernel's limit 2 / lambda_max = "
+                f"{float(max_learning_rate(self.kernels[0])):.4g}, but this finite network is "
+                "sharper than its kernel, or the optimizer adds to the rate"
+            )  # fmt: skip
+            raise StabilityError(
+                f"training diverged: the {name} of seed {seeds[bad[0]]} has outputs that are not "
+                f"finite after step {before}, the last recorded one that is. The learning rate "
+                f"{self.rate:.4g}{limit}. Use a smaller learning rate. Widths and seeds that "
+                "finished before are kept in the folder, if there is one."
+            )
 
 
-def _stack(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *trees)
+def _test_means(prediction: Prediction) -> np.ndarray:
+    assert prediction.test is not None
+    return np.asarray(prediction.test.mean)
 
 
 def _columns(f: jax.Array) -> np.ndarray:

@@ -1,40 +1,33 @@
 """The main job: whether kernel regression predicts the training of a network."""
 
 import os
-from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from ntk_lab.compare.checkpoint import Checkpoint, fingerprint, optimizer_fingerprint
+from ntk_lab.compare.checkpoint import (
+    Checkpoint,
+    fingerprint,
+    loss_fingerprint,
+    optimizer_fingerprint,
+)
+from ntk_lab.compare.checks import check_levels, check_training, check_whole, is_whole
 from ntk_lab.compare.comparison import Comparison
 from ntk_lab.compare.data import Data, read_data
+from ntk_lab.compare.execute import Report, run_all
 from ntk_lab.compare.experiment import Experiment, OptimizerLike
+from ntk_lab.compare.process import predict_process
 from ntk_lab.errors import InputError, StabilityError
-from ntk_lab.kernel import Gaussian, Inputs
+from ntk_lab.kernel import Gaussian, Inputs, Kernel
+from ntk_lab.losses import Loss, loss_name, read_loss, squared
 from ntk_lab.nn import Module
 from ntk_lab.predict import max_learning_rate
 from ntk_lab.theory import width_theory
-from ntk_lab.train.schedule import check_record
 
-# Seeds of small networks are trained together; larger ones fewer at a time, so that finished
-# work is kept and reported often.
-_PARAMETERS_AT_ONCE = 1_500_000
 _DEFAULT_SHARE = 0.02
-# Compiling for one width takes as long as training with so many parameters x examples x steps.
-_OVERHEAD = 2e10
-
-
-class Progress(NamedTuple):
-    """How far a comparison is: ``done`` of ``total`` units of work, and what runs next."""
-
-    done: float
-    total: float
-    message: str
 
 
 def compare(
@@ -48,6 +41,7 @@ def compare(
     steps: int = 500,
     record: tuple[int, ...] | None = None,
     parameterization: str | None = None,
+    loss: str | Loss = "squared",
     optimizer: OptimizerLike | None = None,
     batch_size: int | None = None,
     tolerance: float = 0.15,
@@ -55,7 +49,7 @@ def compare(
     kernel_points: int = 24,
     key: int = 0,
     folder: str | os.PathLike | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Report = None,
 ) -> Comparison:
     """Compare kernel regression with trained networks of several widths, with error bars.
 
@@ -83,6 +77,9 @@ def compare(
         Training steps, and after which of them to compare; default 16, log-spaced.
     parameterization
         Set ``net.with_parameterization`` first; default: as the network is.
+    loss
+        What all stages are trained on: a name or a function of :mod:`ntk_lab.losses`. Class numbers
+        become centred one-hot targets, which classification losses read as classes.
     optimizer, batch_size
         What the network is really trained with: best a function of the learning rate that gives
         an optax optimizer (such as ``optax.sgd``), called with the rate of each width; an
@@ -127,36 +124,38 @@ def compare(
     >>> ntk.compare(net, (x[:12], y[:12]), (x[12:], y[12:]), widths=(8, 32), seeds=2, steps=10)
     Comparison(widths=(8, 32), seeds=2, steps=10, parameterization='ntk')
     """
-    data = read_data(train, test)
+    data, loss = read_data(train, test), read_loss(loss)
     widths = _check(net, widths, tolerance, confidence)
-    _check_whole(seeds=(seeds, 1), steps=(steps, 1), kernel_points=(kernel_points, 2))
-    _check_whole(key=(key, 0))
+    check_whole(seeds=(seeds, 1), steps=(steps, 1), kernel_points=(kernel_points, 2))
+    check_whole(key=(key, 0))
     if parameterization is not None:
         net = net.with_parameterization(parameterization)
     name = net.common_parameterization()
     width_theory(name)  # raises where there is none, before anything is trained
     _check_network(net, data, widths)
-    record = _check_training(steps, record, batch_size, optimizer, len(data.x_train))
+    record = check_training(steps, record, batch_size, optimizer, len(data.x_train))
     seeds, steps, key, kernel_points = int(seeds), int(steps), int(key), int(kernel_points)
     batch_size = None if batch_size is None else int(batch_size)
     base = net.with_width(widths[0])
     learning_rate = _learning_rate(base, data, learning_rate)
+    shared = _kernels(base, data) if name == "ntk" else None  # the same at every width
     experiments = []
     for width in widths:
         sized = net.with_width(width)
-        # In NTK parameterization the kernel is the same at every width.
-        limit = _kernels(base if name == "ntk" else sized, data)
-        points = min(kernel_points, len(data.x_train))
+        kernels = _kernels(sized, data) if shared is None else shared
+        rate, points = learning_rate * sized.learning_rate_scale(), min(kernel_points, len(data[0]))
+        process = None
+        if loss is squared:
+            process = predict_process(kernels, data.y_train, rate, np.asarray(record))
+        matrices = kernels[0].ntk, kernels[1].ntk
         experiments.append(
             Experiment(
-                sized, limit, data, learning_rate, steps, record, optimizer, batch_size, key, points
+                sized, matrices, data, learning_rate, steps, record, optimizer, batch_size, key,
+                points, loss, process,
             )
-        )
+        )  # fmt: skip
     checkpoint = None if folder is None else Checkpoint(folder, _settings(experiments[0]))
-    results = _run_all(experiments, widths, seeds, checkpoint, progress)
-    measures = {
-        k: np.asarray([[r[k] for r in of_width] for of_width in results]) for k in results[0][0]
-    }
+    measures = run_all(experiments, widths, seeds, checkpoint, progress)
     settings = {
         "net": net.to_json(),
         "parameterization": name,
@@ -168,7 +167,8 @@ def compare(
         "test": len(data.x_test),
         "dtype": data.x_train.dtype.name,
         "batch_size": batch_size,
-        "optimizer": optimizer is not None or batch_size is not None,
+        "optimizer": experiments[0].changed,
+        "loss": loss_name(loss),
         "key": key,
     }  # fmt: skip
     times = learning_rate * np.asarray(record, float)
@@ -182,47 +182,12 @@ def _check(net, widths, tolerance, confidence):
             f"compare needs an ntk_lab.nn network, whose width can be changed; got {type(net)}."
         )
     widths = tuple(widths) if np.ndim(widths) else (widths,)
-    if not widths or not all(_is_whole(w) and w >= 1 for w in widths):
+    if not widths or not all(is_whole(w) and w >= 1 for w in widths):
         raise InputError(f"widths={widths} must be whole numbers of at least 1.")
     if list(widths) != sorted(set(widths)):
         raise InputError(f"widths={widths} must rise, each once.")
-    if not 0 < tolerance < 1 or not 0.5 < confidence < 1:
-        raise InputError(
-            f"tolerance={tolerance} must lie between 0 and 1 and confidence={confidence} between "
-            "0.5 and 1."
-        )
+    check_levels(tolerance, confidence)
     return tuple(int(w) for w in widths)
-
-
-def _check_whole(**values: tuple[Any, int]) -> None:
-    for label, (value, least) in values.items():
-        if not _is_whole(value) or value < least:
-            raise InputError(f"{label}={value} must be a whole number of at least {least}.")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_training(steps, record, batch_size, optimizer, n) -> tuple[int, ...]:
-    """The steps to record; errors for settings that training would refuse later."""
-    if batch_size is not None and not (_is_whole(batch_size) and 1 <= batch_size <= n):
-        raise InputError(
-            f"batch_size={batch_size} must be a whole number between 1 and the number of training "
-            f"examples, {n}."
-        )
-    made = optimizer(1.0) if callable(optimizer) else optimizer
-    if made is not None and not isinstance(made, optax.GradientTransformation):
-        raise InputError(
-            f"optimizer={optimizer!r} must be an optax optimizer, such as optax.adam(1e-3), or a "
-            "function of the learning rate that gives one, such as optax.adam."
-        )
-    if record is not None and not all(_is_whole(r) and r >= 1 for r in record):
-        raise InputError(
-            f"record={tuple(record)} must be whole step numbers from 1: at step 0 nothing has "
-            "moved."
-        )
-    return check_record(steps, record)
 
 
 def _check_network(net: Module, data: Data, widths: tuple[int, ...]) -> None:
@@ -271,9 +236,9 @@ def _learning_rate(net: Module, data: Data, asked: float | None) -> float:
     return float(asked)
 
 
-def _kernels(net: Module, data: Data) -> tuple[jax.Array, jax.Array]:
-    x = data.x_train
-    return net.kernel(x).ntk, net.kernel(data.x_test, x).ntk
+def _kernels(net: Module, data: Data) -> tuple[Kernel, Kernel, Kernel]:
+    x, x_test = data.x_train, data.x_test
+    return net.kernel(x), net.kernel(x_test, x), net.kernel(x_test)
 
 
 def _settings(e: Experiment) -> dict[str, Any]:
@@ -291,35 +256,8 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "steps": list(e.record),
         "optimizer": optimizer,
         "batch_size": e.batch_size,
+        "loss": loss_fingerprint(e.loss),
         "kernel_points": e.kernel_points,
         "key": e.key,
         "versions": {name: version(name) for name in ("ntk_lab", "jax", "jaxlib")},
     }
-
-
-def _run_all(experiments, widths, seeds, checkpoint, progress) -> list[list[dict[str, np.ndarray]]]:
-    """Measures of every width and seed, from disk where they are there."""
-    found = {
-        (w, s): checkpoint.load(w, s) if checkpoint else None for w in widths for s in range(seeds)
-    }
-    costs = {
-        w: e.parameters * e.record[-1] * len(e.data.x_train) + _OVERHEAD / seeds
-        for w, e in zip(widths, experiments, strict=True)
-    }
-    total = float(sum(costs[w] for w, s in found))
-    done = float(sum(costs[w] for (w, s), r in found.items() if r is not None))
-    for width, experiment in zip(widths, experiments, strict=True):
-        left = [s for s in range(seeds) if found[width, s] is None]
-        size = max(1, _PARAMETERS_AT_ONCE // experiment.parameters)
-        for part in (left[i : i + size] for i in range(0, len(left), size)):
-            if progress is not None:
-                span = f"seed {part[0]}" if len(part) == 1 else f"seeds {part[0]} to {part[-1]}"
-                progress(Progress(done, total, f"width {width}, {span}"))
-            for seed, result in zip(part, experiment.run(part), strict=True):
-                found[width, seed] = result
-                if checkpoint is not None:
-                    checkpoint.save(width, seed, result)
-            done += costs[width] * len(part)
-    if progress is not None:
-        progress(Progress(total, total, "done"))
-    return [[found[w, s] or {} for s in range(seeds)] for w in widths]

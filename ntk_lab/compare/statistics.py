@@ -43,15 +43,23 @@ def judge(gaps: np.ndarray, tolerance: float, confidence: float) -> Verdict:
     if n < 2:
         return Verdict("undecided", mean, float("nan"), float("nan"), float("nan"), None)
     spread = float(np.std(gaps, ddof=1))
-    error = spread / n**0.5
+    verdict = judge_mean(mean, spread / n**0.5, n, tolerance, confidence)
+    if verdict.status != "undecided":
+        return verdict
+    return verdict._replace(more_seeds=_more_seeds(n, abs(mean - tolerance), spread, confidence))
+
+
+def judge_mean(mean: float, error: float, n: int, tolerance: float, confidence: float) -> Verdict:
+    """Verdict from a mean gap and its standard error, estimated from ``n`` of them."""
+    if n < 2:
+        return Verdict("undecided", mean, float("nan"), float("nan"), float("nan"), None)
     reach = float(stdtrit(n - 1, confidence)) * error
     lower, upper = max(mean - reach, 0.0), mean + reach
     if upper < tolerance:
         return Verdict("predicts", mean, error, lower, upper, 0)
     if lower > tolerance:
         return Verdict("fails", mean, error, lower, upper, 0)
-    more = _more_seeds(n, abs(mean - tolerance), spread, confidence)
-    return Verdict("undecided", mean, error, lower, upper, more)
+    return Verdict("undecided", mean, error, lower, upper, None)
 
 
 def _more_seeds(n: int, distance: float, spread: float, confidence: float) -> int | None:

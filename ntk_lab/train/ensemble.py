@@ -11,6 +11,7 @@ import optax
 from ntk_lab.empirical.linearize import linearize
 from ntk_lab.empirical.ntk import ntk
 from ntk_lab.errors import InputError
+from ntk_lab.losses import mean_loss, read_loss
 from ntk_lab.train.schedule import check_record
 
 Params = Any
@@ -63,6 +64,7 @@ def ensemble(
     linearized: bool = False,
     kernel_points: jax.Array | None = None,
     seeds: tuple[int, ...] | None = None,
+    loss="squared",
 ) -> Trajectory:
     """Train copies of a network from different initial parameters, in one compiled loop.
 
@@ -120,7 +122,9 @@ def ensemble(
     if len(seeds) != count:
         raise InputError(f"got {len(seeds)} seeds for parameters of {count} networks.")
     numbers = jnp.asarray(seeds, jnp.uint32)
-    return _train_all(f, optimizer, batch, linearized, record, params, numbers, data, key)
+    return _train_all(
+        f, optimizer, batch, (linearized, read_loss(loss)), record, params, numbers, data, key
+    )
 
 
 class _Data(NamedTuple):
@@ -145,8 +149,9 @@ def _train_all(f, optimizer, batch, linearized, record, params, seeds, data, key
 
 
 def _train_one(f, optimizer, batch, linearized, record, params0, v, data, key):
+    linearized, loss = linearized
     model = linearize(f, params0) if linearized else f
-    gradient = jax.grad(lambda p, x, y: squared_loss(model(p, x), y))
+    gradient = jax.grad(lambda p, x, y: mean_loss(loss, model(p, x), y))
     n = len(data.x_train)
 
     def step(index, carry):
@@ -160,14 +165,14 @@ def _train_one(f, optimizer, batch, linearized, record, params0, v, data, key):
 
     def segment(carry, bounds):
         carry = jax.lax.fori_loop(bounds[0], bounds[1], step, carry)
-        return carry, _observe(model, carry[0], params0, v, data)
+        return carry, _observe(model, carry[0], params0, v, data, loss)
 
     edges = jnp.asarray([0, *record])
     bounds = jnp.stack([edges[:-1], edges[1:]], axis=1)
     return jax.lax.scan(segment, (params0, optimizer.init(params0)), bounds)[1]
 
 
-def _observe(model, params, params0, v, data):
+def _observe(model, params, params0, v, data, loss):
     train = model(params, data.x_train)
     test = None if data.x_test is None else model(params, data.x_test)
     kernel = None
@@ -178,7 +183,7 @@ def _observe(model, params, params0, v, data):
 
         kernel = ntk(combined, params, data.kernel_points, outputs="trace")
     moved = optax.tree.norm(optax.tree.sub(params, params0)) / optax.tree.norm(params0)
-    return train, test, squared_loss(train, data.y_train), kernel, moved
+    return train, test, mean_loss(loss, train, data.y_train), kernel, moved
 
 
 def _batch(key: jax.Array, step: jax.Array, n: int, batch: int) -> jax.Array:

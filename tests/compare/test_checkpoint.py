@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import ntk_lab as ntk
-from ntk_lab.compare import run as running
+from ntk_lab.compare import execute as running
 from ntk_lab.compare.experiment import Experiment
 from ntk_lab.errors import InputError
 from tests.compare.problems import FLOAT, hidden, regression

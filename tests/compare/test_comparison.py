@@ -94,7 +94,7 @@ def test_predicts_until_is_the_end_of_the_first_unbroken_run(c):
     assert lines[0] == "width 16: kernel regression predicts the whole run."
     assert lines[1] == "width 64: kernel regression predicts up to time 0.5."
     assert lines[2] == "width 256: kernel regression fails at the first recorded step."
-    assert "At width 256 and the last step the verdict is 'predicts'" in lines[3]
+    assert "For width 256 at the last step the verdict is 'predicts'" in lines[3]
 
 
 def test_the_dominant_gap_is_the_largest_in_the_mean(c):
