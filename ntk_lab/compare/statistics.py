@@ -38,6 +38,9 @@ def judge(gaps: np.ndarray, tolerance: float, confidence: float) -> Verdict:
 
     Bounds are ``mean -+ t * standard error`` with Student's ``t`` of ``seeds - 1`` degrees of
     freedom at the given one-sided confidence. One seed has no standard error and is undecided.
+    The level is exact for normal gaps. For lognormal ones of 15% spread a bound of 95% is wrong up
+    to 7% of the time, for 40% spread up to 10%, where the tolerance is the true mean itself; away
+    from it both are wrong less often.
     """
     n, mean = len(gaps), float(np.mean(gaps))
     if n < 2:
@@ -50,7 +53,7 @@ def judge(gaps: np.ndarray, tolerance: float, confidence: float) -> Verdict:
 
 
 def judge_mean(mean: float, error: float, n: int, tolerance: float, confidence: float) -> Verdict:
-    """Verdict from a mean gap and its standard error, estimated from ``n`` of them."""
+    """Verdict from a mean gap and its standard error, estimated from ``n`` examples."""
     if n < 2:
         return Verdict("undecided", mean, float("nan"), float("nan"), float("nan"), None)
     reach = float(stdtrit(n - 1, confidence)) * error
