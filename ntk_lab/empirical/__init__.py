@@ -2,6 +2,11 @@
 
 from ntk_lab.empirical.after_kernels import AfterKernels as AfterKernels
 from ntk_lab.empirical.after_kernels import after_kernels as after_kernels
+from ntk_lab.empirical.effective_rank import effective_rank as effective_rank
+from ntk_lab.empirical.effective_rank import participation_ratio as participation_ratio
+from ntk_lab.empirical.eigenspaces import choose_k as choose_k
+from ntk_lab.empirical.evolution import Evolution as Evolution
+from ntk_lab.empirical.evolution import kernel_evolution as kernel_evolution
 from ntk_lab.empirical.linearize import linearize as linearize
 from ntk_lab.empirical.monte_carlo import MonteCarloKernel as MonteCarloKernel
 from ntk_lab.empirical.monte_carlo import monte_carlo_kernel as monte_carlo_kernel
@@ -13,8 +18,13 @@ from ntk_lab.empirical.operator import operator as operator
 from ntk_lab.empirical.plan import EmpiricalPlan as EmpiricalPlan
 from ntk_lab.empirical.plan import ParameterPlan as ParameterPlan
 from ntk_lab.empirical.plan import plan as plan
+from ntk_lab.empirical.prediction_shares import PredictionShares as PredictionShares
+from ntk_lab.empirical.prediction_shares import prediction_shares as prediction_shares
 from ntk_lab.empirical.pseudo import PseudoKernel as PseudoKernel
 from ntk_lab.empirical.pseudo import pseudo_ntk as pseudo_ntk
+from ntk_lab.empirical.shares import Shares as Shares
+from ntk_lab.empirical.shares import by_layer as by_layer
+from ntk_lab.empirical.shares import kernel_shares as kernel_shares
 from ntk_lab.empirical.sketched import SketchedKernel as SketchedKernel
 from ntk_lab.empirical.sketched import sketched_ntk as sketched_ntk
 from ntk_lab.empirical.taylor import taylor_expand as taylor_expand
@@ -23,20 +33,30 @@ from ntk_lab.empirical.velocity import kernel_velocity as kernel_velocity
 __all__ = [
     "AfterKernels",
     "EmpiricalPlan",
+    "Evolution",
     "MonteCarloKernel",
     "Operator",
     "ParameterPlan",
     "after_kernels",
+    "PredictionShares",
     "PseudoKernel",
+    "Shares",
     "SketchedKernel",
+    "by_layer",
+    "choose_k",
     "contributions",
+    "effective_rank",
+    "kernel_evolution",
+    "kernel_shares",
     "kernel_velocity",
     "linearize",
     "monte_carlo_kernel",
     "nngp",
     "ntk",
     "operator",
+    "participation_ratio",
     "plan",
+    "prediction_shares",
     "taylor_expand",
     "pseudo_ntk",
     "sketched_ntk",

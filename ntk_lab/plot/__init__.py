@@ -1,4 +1,4 @@
-"""Figures of a comparison. Each draws into an ``ax`` and returns what it drew.
+"""Figures. Each draws into an ``ax`` and returns what it drew.
 
 Colours mean the same in every figure: one for each cause in the error budget (Okabe and Ito's
 palette, safe for colour-blind readers), black for the total. matplotlib is imported when the
@@ -8,9 +8,25 @@ first figure is made (extra ``report``); its global settings are left alone.
 from ntk_lab.plot.accuracy import accuracy as accuracy
 from ntk_lab.plot.budget import budget as budget
 from ntk_lab.plot.drift import drift as drift
+from ntk_lab.plot.evolution import eigenvalues as eigenvalues
+from ntk_lab.plot.evolution import evolution as evolution
 from ntk_lab.plot.motion import motion as motion
 from ntk_lab.plot.overview import overview as overview
 from ntk_lab.plot.scaling import scaling as scaling
+from ntk_lab.plot.shares import neurons as neurons
+from ntk_lab.plot.shares import shares as shares
 from ntk_lab.plot.verdict import verdict as verdict
 
-__all__ = ["accuracy", "budget", "drift", "motion", "overview", "scaling", "verdict"]
+__all__ = [
+    "accuracy",
+    "budget",
+    "drift",
+    "eigenvalues",
+    "evolution",
+    "motion",
+    "neurons",
+    "overview",
+    "scaling",
+    "shares",
+    "verdict",
+]
