@@ -5,14 +5,24 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from ntk_lab.concrete import is_concrete
-from ntk_lab.errors import InputError, StabilityError
+from ntk_lab.errors import StabilityError
 from ntk_lab.kernel.result import Kernel
+from ntk_lab.losses import Loss, read_loss, squared
+from ntk_lab.predict.function_space import function_space
 from ntk_lab.predict.heavy_ball import momentum_factors, plain_factors
-from ntk_lab.predict.inputs import KernelLike, Which, read_blocks, read_non_negative
+from ntk_lab.predict.inputs import (
+    KernelLike,
+    Which,
+    read_blocks,
+    read_learning_rate,
+    read_momentum,
+    read_non_negative,
+    read_steps,
+)
+from ntk_lab.predict.loss_descent import LossDescent
 from ntk_lab.predict.modes import Modes, evolve, prepare
 from ntk_lab.predict.result import Prediction
 from ntk_lab.solve import Diagnostics, spectrum
@@ -66,7 +76,7 @@ class GradientDescent:
         >>> print(descent.at([0, 1, 2]).train.mean[:, 0, 0])
         [0.   0.5  0.75]
         """
-        steps = _read_steps(steps)
+        steps = read_steps(steps)
         predict = partial(_descend, self.modes, self.learning_rate, self.momentum)
         for _ in range(steps.ndim):
             predict = jax.vmap(predict)
@@ -85,20 +95,6 @@ def _descend(
     return evolve(modes, surviving, learnt / modes.rates)
 
 
-def _read_steps(steps: ArrayLike) -> jax.Array:
-    values = np.asarray(steps) if is_concrete(steps) else jnp.asarray(steps)
-    if values.dtype.kind not in "iu":
-        raise InputError(
-            f"steps has dtype {values.dtype}; a number of steps is an integer (for any time, "
-            "infinity included, use gradient_flow)."
-        )
-    if isinstance(values, np.ndarray) and values.size:
-        low, high = values.min(), values.max()
-        if low < 0 or high >= 2**31:
-            raise InputError(f"steps is {low if low < 0 else high}; expected 0 <= steps < 2^31.")
-    return jnp.asarray(values.astype(np.int32))
-
-
 def gradient_descent(
     kernel_train_train: KernelLike,
     y_train: ArrayLike,
@@ -111,12 +107,14 @@ def gradient_descent(
     f0_test: ArrayLike | None = None,
     ridge: ArrayLike = 0.0,
     which: Which = "ntk",
-) -> GradientDescent:
-    r"""What full-batch gradient descent on squared error does to a network in the kernel regime.
+    loss: str | Loss = "squared",
+    nesterov: bool = False,
+) -> GradientDescent | LossDescent:
+    r"""What full-batch gradient descent does to a network in the kernel regime.
 
-    A step ``theta <- theta - learning_rate * v`` with ``v <- grad L + momentum * v`` (as
-    ``optax.sgd(learning_rate, momentum)`` takes it) multiplies, for ``momentum = 0``, the error
-    in each eigendirection of ``K = Theta + ridge * I``::
+    A step is ``theta <- theta - learning_rate * v`` with ``v <- grad L + momentum * v``, as
+    ``optax.sgd(learning_rate, momentum)`` takes it. On squared error it multiplies, for
+    ``momentum = 0``, the error in each eigendirection of ``K = Theta + ridge * I``::
 
         f_train(k) = f0_train + (I - R^k) (y - f0_train),      R = I - learning_rate K / n
         f_test(k)  = f0_test + Theta_test,train K^-1 (I - R^k) (y - f0_train)
@@ -125,6 +123,10 @@ def gradient_descent(
     ``e_{k+1} = (1 + momentum - x) e_k - momentum e_{k-1}``, ``e_0 = 1``, ``e_1 = 1 - x``, at
     ``x = learning_rate * lambda / n``: in closed form, so any number of steps costs the same.
     Covariances are those of `gradient_flow` with this in place of ``exp(-t K / n)``.
+
+    On another loss ``L = 1/n sum_i loss(f(x_i), y_i)`` the steps are taken one by one, in one
+    compiled loop, for given initial outputs: ``f <- f - learning_rate Theta v`` with
+    ``v <- grad_f L + momentum * v``.
 
     Parameters
     ----------
@@ -136,21 +138,25 @@ def gradient_descent(
     momentum
         Decay of the velocity, a Python number with ``0 <= momentum < 1``. With momentum,
         training runs about ``1 / (1 - momentum)`` times faster than ``learning_rate`` says.
-    f0_train, f0_test, ridge, which
+    f0_train, f0_test, ridge, which, loss
         As in `gradient_flow`.
+    nesterov
+        Move along ``grad L + momentum * v`` instead, as ``optax.sgd(..., nesterov=True)`` does.
 
     Returns
     -------
-    GradientDescent
-        Has ``.at(steps)``, ``.time_scales`` and ``.diagnostics``, and is a pytree.
+    GradientDescent or LossDescent
+        With ``.at(steps)`` and ``.diagnostics``, a pytree. Squared error is in closed form:
+        `GradientDescent`, with ``.time_scales`` too. Other losses are a `LossDescent`.
 
     Raises
     ------
     InputError, NumericalError
         As in `gradient_flow`, and for a learning rate or momentum out of range.
     StabilityError
-        If the learning rate is above the limit, where training diverges. Not under ``jit``,
-        where it cannot be known: the prediction then diverges as training would.
+        If the learning rate is above the limit, where training on squared error diverges. Not
+        under ``jit``, where it cannot be known: the prediction then diverges as training would.
+        Other losses bend: `LossDescent.at` raises NumericalError where outputs overflow.
 
     Notes
     -----
@@ -173,20 +179,15 @@ def gradient_descent(
     >>> print(descent.at([0, 1, 2, 100]).train.mean[:, 0, 0].round(3))
     [0.  0.5 1.  1. ]
     """
-    modes = prepare(
-        kernel_train_train,
-        y_train,
-        kernel_test_train,
-        kernel_test_test,
-        f0_train=f0_train,
-        f0_test=f0_test,
-        ridge=ridge,
-        which=which,
-    )
-    momentum = _read_momentum(momentum)
-    rate = read_non_negative("learning_rate", learning_rate, modes.error.dtype)
-    if rate.ndim or (is_concrete(rate) and not 0 < rate < np.inf):
-        raise InputError(f"learning_rate is {learning_rate}; expected one number, 0 < rate < inf.")
+    chosen, momentum = read_loss(loss), read_momentum(momentum)
+    blocks = kernel_train_train, y_train, kernel_test_train, kernel_test_test
+    options = {"f0_train": f0_train, "f0_test": f0_test, "ridge": ridge, "which": which}
+    if chosen is not squared or nesterov:
+        space = function_space(*blocks, **options, loss=chosen)
+        rate = read_learning_rate(learning_rate, space.start.dtype)
+        return LossDescent(space, rate, momentum, bool(nesterov))
+    modes = prepare(*blocks, **options)
+    rate = read_learning_rate(learning_rate, modes.error.dtype)
     limit = _limit(modes.spectrum.diagnostics, modes.examples, momentum)
     # Rounding of the limit itself is forgiven.
     if is_concrete(rate, limit) and rate > limit * (1 + 16 * float(jnp.finfo(rate.dtype).eps)):
@@ -244,7 +245,7 @@ def max_learning_rate(
     >>> print(max_learning_rate(np.array([[3.0, 1.0], [1.0, 3.0]])))
     1.0
     """
-    momentum = _read_momentum(momentum)
+    momentum = read_momentum(momentum)
     field_ = "ntk" if isinstance(kernel_train_train, Kernel) else None
     blocks, outputs = read_blocks({"kernel_train_train": kernel_train_train}, field_)
     kernel = blocks.train_train
@@ -259,10 +260,3 @@ def _limit(diagnostics: Diagnostics, examples: int, momentum: float) -> jax.Arra
     return jnp.where(
         positive, 2 * (1 + momentum) * examples / jnp.where(positive, largest, 1), jnp.inf
     )
-
-
-def _read_momentum(momentum: float) -> float:
-    momentum = float(momentum)
-    if not 0 <= momentum < 1:
-        raise InputError(f"momentum is {momentum}; expected 0 <= momentum < 1.")
-    return momentum

@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ntk_lab.predict.inputs import KernelLike, Which, read_non_negative
+from ntk_lab.errors import InputError
+from ntk_lab.losses import Loss, read_loss, squared
+from ntk_lab.predict.function_space import function_space
+from ntk_lab.predict.inputs import (
+    KernelLike,
+    Which,
+    read_learning_rate,
+    read_momentum,
+    read_non_negative,
+)
+from ntk_lab.predict.loss_flow import LossFlow
 from ntk_lab.predict.modes import Modes, evolve, prepare
 from ntk_lab.predict.result import Prediction
 from ntk_lab.solve import Diagnostics
@@ -89,8 +99,11 @@ def gradient_flow(
     f0_test: ArrayLike | None = None,
     ridge: ArrayLike = 0.0,
     which: Which = "ntk",
-) -> GradientFlow:
-    r"""What gradient flow on squared error does to a network in the kernel regime.
+    loss: str | Loss = "squared",
+    momentum: float = 0.0,
+    learning_rate: ArrayLike | None = None,
+) -> GradientFlow | LossFlow:
+    r"""What gradient flow does to a network in the kernel regime.
 
     On the loss ``L = 1/(2n) sum_i |f(x_i) - y_i|^2`` the outputs obey
     ``df/dt = -(1/n) Theta (f - y)``, so with ``K = Theta + ridge * I`` on the training set::
@@ -104,6 +117,12 @@ def gradient_flow(
 
         train: exp(-t K / n) nngp exp(-t K / n)
         test:  nngp_test,test + A nngp A^T - A nngp_train,test - (A nngp_train,test)^T
+
+    On another loss ``L = 1/n sum_i loss(f(x_i), y_i)``, or with momentum ``m``, an adaptive
+    solver follows the equations themselves, for given initial outputs::
+
+        df/dt = -Theta grad_f L
+        learning_rate d2f/dt2 + (1 - m) df/dt = -Theta grad_f L,   df/dt(0) = 0
 
     Parameters
     ----------
@@ -131,11 +150,19 @@ def gradient_flow(
         last layer does, and the initial outputs on the training set are taken to have covariance
         ``nngp + ridge * I``; at ``t = inf`` the test set then has the moments of the posterior
         of the Gaussian process with noise variance ``ridge``.
+    loss
+        A name of `ntk_lab.losses` (such as "cross_entropy") or a differentiable function of
+        outputs and targets ``(n, outputs)`` that gives the loss of each example, ``(n,)``.
+    momentum, learning_rate
+        Heavy-ball momentum ``0 <= m < 1`` and the learning rate of the discrete run it stands
+        for, whose inertia it is: time stays ``learning_rate * steps``, and for a small learning
+        rate training runs ``1 / (1 - m)`` times faster. Give both or neither.
 
     Returns
     -------
-    GradientFlow
-        Has ``.at(t)``, ``.time_scales`` and ``.diagnostics``, and is a pytree.
+    GradientFlow or LossFlow
+        With ``.at(t)`` and ``.diagnostics``, a pytree. Squared error without momentum is in
+        closed form: `GradientFlow`, with ``.time_scales`` too. All else is a `LossFlow`.
 
     Raises
     ------
@@ -143,6 +170,8 @@ def gradient_flow(
         If a shape, kind or value of an argument does not fit; the message says which.
     NumericalError
         If the training kernel is not symmetric, or not positive semi-definite.
+    ImportError
+        From ``LossFlow.at``, if diffrax (extra ``ode``) is not installed.
 
     Notes
     -----
@@ -157,7 +186,8 @@ def gradient_flow(
     *From neural-tangents.* Its loss averages over the C outputs too, so its time ``t`` and
     learning rate are ours at ``t = learning_rate * t_nt / C``. Its ``diag_reg`` is our ``ridge``
     with ``diag_reg_absolute_scale=True``; otherwise (its default)
-    ``ridge = diag_reg * trace(Theta) / n``.
+    ``ridge = diag_reg * trace(Theta) / n``. Its `gradient_descent` with momentum is ours at
+    ``t = learning_rate * t_nt``.
 
     *Accuracy.* Training-set values are accurate to a few eps times ``1 + t * lambda_max / n``
     at worst, test-set values to eps times the condition number of ``K`` at late times.
@@ -186,15 +216,19 @@ def gradient_flow(
     >>> print(np.asarray(flow.at([0.0, 2.0, np.inf]).test.mean[:, 0, 0]).round(3))
     [0.    0.316 0.5  ]
     """
-    return GradientFlow(
-        prepare(
-            kernel_train_train,
-            y_train,
-            kernel_test_train,
-            kernel_test_test,
-            f0_train=f0_train,
-            f0_test=f0_test,
-            ridge=ridge,
-            which=which,
+    chosen, momentum = read_loss(loss), read_momentum(momentum)
+    blocks = kernel_train_train, y_train, kernel_test_train, kernel_test_test
+    options = {"f0_train": f0_train, "f0_test": f0_test, "ridge": ridge, "which": which}
+    if (learning_rate is None) != (momentum == 0):
+        raise InputError(
+            f"got momentum={momentum} and learning_rate={learning_rate}; a flow with momentum "
+            "depends on the learning rate, and one without does not (t = learning_rate * steps): "
+            "give both or neither."
         )
-    )
+    if chosen is squared and learning_rate is None:
+        return GradientFlow(prepare(*blocks, **options))
+    space = function_space(*blocks, **options, loss=chosen)
+    rate = None
+    if learning_rate is not None:
+        rate = read_learning_rate(learning_rate, space.start.dtype)
+    return LossFlow(space, rate, momentum)

@@ -229,3 +229,34 @@ def read_non_negative(name: str, x: ArrayLike, dtype: Any) -> jax.Array:
     values = values.astype(np.float64)
     values = np.where(values > float(jnp.finfo(dtype).max), np.inf, values)
     return jnp.asarray(values.astype(dtype))
+
+
+def read_steps(steps: ArrayLike) -> jax.Array:
+    """Numbers of steps as int32, checked where they can be looked at."""
+    values = np.asarray(steps) if is_concrete(steps) else jnp.asarray(steps)
+    if values.dtype.kind not in "iu":
+        raise InputError(
+            f"steps has dtype {values.dtype}; a number of steps is an integer (for any time, "
+            "infinity included, use gradient_flow)."
+        )
+    if isinstance(values, np.ndarray) and values.size:
+        low, high = values.min(), values.max()
+        if low < 0 or high >= 2**31:
+            raise InputError(f"steps is {low if low < 0 else high}; expected 0 <= steps < 2^31.")
+    return jnp.asarray(values.astype(np.int32))
+
+
+def read_learning_rate(learning_rate: ArrayLike, dtype: Any) -> jax.Array:
+    """One positive number."""
+    rate = read_non_negative("learning_rate", learning_rate, dtype)
+    if rate.ndim or (is_concrete(rate) and not 0 < rate < np.inf):
+        raise InputError(f"learning_rate is {learning_rate}; expected one number, 0 < rate < inf.")
+    return rate
+
+
+def read_momentum(momentum: float) -> float:
+    """Decay of the velocity, a Python number."""
+    momentum = float(momentum)
+    if not 0 <= momentum < 1:
+        raise InputError(f"momentum is {momentum}; expected 0 <= momentum < 1.")
+    return momentum

@@ -8,9 +8,9 @@ from jax.typing import ArrayLike
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.result import Kernel
-from ntk_lab.predict.flow import gradient_flow
+from ntk_lab.predict.flow import GradientFlow
 from ntk_lab.predict.inputs import read_array
-from ntk_lab.predict.modes import Modes
+from ntk_lab.predict.modes import Modes, prepare
 from ntk_lab.solve import Diagnostics
 
 
@@ -102,7 +102,10 @@ def gp_posterior(
     if kernel_test_test is not None:
         corner = _as_process("kernel_test_test", kernel_test_test)
     # Training the last layer to the end, from a random start, is a draw from the posterior.
-    flow = gradient_flow(train, y_train, cross, corner, ridge=noise, which="nngp")
+    modes = prepare(
+        train, y_train, cross, corner, f0_train=None, f0_test=None, ridge=noise, which="nngp"
+    )
+    flow = GradientFlow(modes)
     test = flow.at(jnp.inf).test
     assert test is not None  # as kernel_test_train is not
     likelihood = _log_marginal_likelihood(flow.modes)

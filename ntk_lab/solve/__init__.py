@@ -12,6 +12,7 @@ from ntk_lab.solve.quadrature import lanczos as lanczos
 from ntk_lab.solve.quadrature import radau as radau
 from ntk_lab.solve.spectrum import Diagnostics as Diagnostics
 from ntk_lab.solve.spectrum import Spectrum as Spectrum
+from ntk_lab.solve.spectrum import diagnose as diagnose
 from ntk_lab.solve.spectrum import spectrum as spectrum
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Solution",
     "Spectrum",
     "conjugate_gradient",
+    "diagnose",
     "gauss",
     "lanczos",
     "nystrom",

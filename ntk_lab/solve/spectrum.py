@@ -97,18 +97,41 @@ def spectrum(kernel: ArrayLike, *, ridge: ArrayLike = 0.0) -> Spectrum:
     >>> print(np.asarray(result.eigenvalues).round(3), result.diagnostics.rank)
     [1. 3.] 2
     """
-    kernel = jnp.asarray(kernel)
-    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.size == 0:
-        raise InputError(f"kernel has shape {kernel.shape}; a square matrix (n, n) is needed.")
-    if kernel.dtype not in (jnp.float32, jnp.float64):
-        raise InputError(f"kernel is {kernel.dtype}; convert it to float32 or float64.")
-    ridge = jnp.asarray(ridge, kernel.dtype)
+    kernel, ridge = _read(kernel, ridge)
     asymmetry = _asymmetry(kernel)
     eigenvalues, eigenvectors = jnp.linalg.eigh(kernel)
     eigenvalues = eigenvalues + ridge
     diagnostics = _diagnose(eigenvalues, asymmetry, ridge)
     _check_semidefinite(diagnostics, len(kernel))
     return Spectrum(eigenvalues, eigenvectors, diagnostics)
+
+
+def diagnose(kernel: ArrayLike, *, ridge: ArrayLike = 0.0) -> Diagnostics:
+    """Diagnostics of ``kernel + ridge * I`` alone; arguments and errors are those of `spectrum`.
+
+    Costs about a third of it, as no eigenvectors are computed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ntk_lab.solve import diagnose
+    >>> print(diagnose(np.array([[2.0, 1.0], [1.0, 2.0]]), ridge=1.0).condition_number)
+    2.0
+    """
+    kernel, ridge = _read(kernel, ridge)
+    asymmetry = _asymmetry(kernel)
+    diagnostics = _diagnose(jnp.linalg.eigvalsh(kernel) + ridge, asymmetry, ridge)
+    _check_semidefinite(diagnostics, len(kernel))
+    return diagnostics
+
+
+def _read(kernel: ArrayLike, ridge: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    kernel = jnp.asarray(kernel)
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.size == 0:
+        raise InputError(f"kernel has shape {kernel.shape}; a square matrix (n, n) is needed.")
+    if kernel.dtype not in (jnp.float32, jnp.float64):
+        raise InputError(f"kernel is {kernel.dtype}; convert it to float32 or float64.")
+    return kernel, jnp.asarray(ridge, kernel.dtype)
 
 
 def _asymmetry(kernel: jax.Array) -> jax.Array:
