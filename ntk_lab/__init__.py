@@ -15,6 +15,7 @@ from ntk_lab import train as train
 from ntk_lab.compare import Comparison as Comparison
 from ntk_lab.compare import compare as compare
 from ntk_lab.compare import compare_model as compare_model
+from ntk_lab.compare import phase_diagram as phase_diagram
 from ntk_lab.empirical import monte_carlo_kernel as monte_carlo_kernel
 
 __version__ = _version("ntk_lab")

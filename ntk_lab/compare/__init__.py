@@ -4,6 +4,9 @@ from ntk_lab.compare.comparison import Comparison as Comparison
 from ntk_lab.compare.execute import Progress as Progress
 from ntk_lab.compare.horizon import Horizon as Horizon
 from ntk_lab.compare.model import compare_model as compare_model
+from ntk_lab.compare.phase import PhaseDiagram as PhaseDiagram
+from ntk_lab.compare.phase import phase_diagram as phase_diagram
+from ntk_lab.compare.process import EnsembleFit as EnsembleFit
 from ntk_lab.compare.run import compare as compare
 from ntk_lab.compare.scaling import Exponent as Exponent
 from ntk_lab.compare.scaling import RequiredWidth as RequiredWidth
@@ -11,11 +14,14 @@ from ntk_lab.compare.statistics import Verdict as Verdict
 
 __all__ = [
     "Comparison",
+    "EnsembleFit",
     "Exponent",
     "Horizon",
+    "PhaseDiagram",
     "Progress",
     "RequiredWidth",
     "Verdict",
     "compare",
     "compare_model",
+    "phase_diagram",
 ]

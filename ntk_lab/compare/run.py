@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compare.centred import Centred
 from ntk_lab.compare.checkpoint import (
     Checkpoint,
     fingerprint,
@@ -41,6 +42,7 @@ def compare(
     steps: int = 500,
     record: tuple[int, ...] | None = None,
     parameterization: str | None = None,
+    alpha: float | None = None,
     loss: str | Loss = "squared",
     optimizer: OptimizerLike | None = None,
     batch_size: int | None = None,
@@ -77,6 +79,10 @@ def compare(
         Training steps, and after which of them to compare; default 16, log-spaced.
     parameterization
         Set ``net.with_parameterization`` first; default: as the network is.
+    alpha
+        Train ``alpha (f - f_0)`` instead, at learning rates over ``alpha^2``: the way from rich
+        (small) to lazy (large) training of arXiv:1812.07956, by two copies of the network whose
+        difference starts at zero.
     loss
         What all stages are trained on: a name or a function of :mod:`ntk_lab.losses`. Class numbers
         become centred one-hot targets, which classification losses read as classes.
@@ -130,6 +136,8 @@ def compare(
     check_whole(key=(key, 0))
     if parameterization is not None:
         net = net.with_parameterization(parameterization)
+    if alpha is not None:
+        net = _centred(net, alpha)
     name = net.common_parameterization()
     width_theory(name)  # raises where there is none, before anything is trained
     _check_network(net, data, widths)
@@ -145,7 +153,7 @@ def compare(
         kernels = _kernels(sized, data) if shared is None else shared
         rate, points = learning_rate * sized.learning_rate_scale(), min(kernel_points, len(data[0]))
         process = None
-        if loss is squared:
+        if loss is squared and alpha is None:
             process = predict_process(kernels, data.y_train, rate, np.asarray(record))
         matrices = kernels[0].ntk, kernels[1].ntk
         experiments.append(
@@ -169,6 +177,7 @@ def compare(
         "batch_size": batch_size,
         "optimizer": experiments[0].changed,
         "loss": loss_name(loss),
+        "alpha": alpha,
         "key": key,
     }  # fmt: skip
     times = learning_rate * np.asarray(record, float)
@@ -188,6 +197,12 @@ def _check(net, widths, tolerance, confidence):
         raise InputError(f"widths={widths} must rise, each once.")
     check_levels(tolerance, confidence)
     return tuple(int(w) for w in widths)
+
+
+def _centred(net: Module, alpha: float) -> Centred:
+    if isinstance(alpha, bool) or not 0 < alpha < float("inf"):
+        raise InputError(f"alpha={alpha} must be a positive number.")
+    return Centred(net, float(alpha))
 
 
 def _check_network(net: Module, data: Data, widths: tuple[int, ...]) -> None:

@@ -12,6 +12,7 @@ from ntk_lab.plot.evolution import eigenvalues as eigenvalues
 from ntk_lab.plot.evolution import evolution as evolution
 from ntk_lab.plot.motion import motion as motion
 from ntk_lab.plot.overview import overview as overview
+from ntk_lab.plot.phase import phase as phase
 from ntk_lab.plot.scaling import scaling as scaling
 from ntk_lab.plot.shares import neurons as neurons
 from ntk_lab.plot.shares import shares as shares
@@ -26,6 +27,7 @@ __all__ = [
     "motion",
     "neurons",
     "overview",
+    "phase",
     "scaling",
     "shares",
     "verdict",

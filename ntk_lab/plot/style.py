@@ -44,6 +44,7 @@ def matplotlib() -> Any:
         import matplotlib
         import matplotlib.figure
         import matplotlib.layout_engine
+        import matplotlib.lines
         import matplotlib.patches
         import matplotlib.ticker
     except ImportError as error:

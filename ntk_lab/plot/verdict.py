@@ -44,7 +44,7 @@ def verdict(c: "Comparison", ax: "Axes") -> list[Any]:
     if len(c.steps) <= _MOST_NUMBERED_COLUMNS:
         for i, width in enumerate(c.widths):
             for j, step in enumerate(c.steps):
-                text = _number(c.verdicts[width, step].mean)
+                text = short_number(c.verdicts[width, step].mean)
                 artists.append(
                     ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=7)
                 )
@@ -65,7 +65,7 @@ _MEANING = {
 }
 
 
-def _number(gap: float) -> str:
+def short_number(gap: float) -> str:
     """Two digits that fit a cell: ``.04``, ``.39``, ``1.2``, ``12``."""
     if gap < 0.995:
         return f"{gap:.2f}".removeprefix("0")
