@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.compare.data import Data, spread
+from ntk_lab.empirical import kernel_evolution
 from ntk_lab.empirical.alignment import alignment
 from ntk_lab.errors import NumericalError
 from ntk_lab.losses import Loss, mean_loss, squared
@@ -122,12 +123,17 @@ def _mean_losses(loss: Loss, f: np.ndarray, y: jax.Array) -> np.ndarray:
 
 
 def _of_the_run(stages: Stages, data: Data) -> dict[str, np.ndarray]:
-    """Kernel drift, alignment, parameter motion and training loss of the real run."""
+    """How the real run's kernel and parameters move, and its training loss."""
     run, s = stages.real, stages.seed
     kernels = np.asarray(run.ntk[s])
     drift = _norm(kernels[1:] - kernels[0]) / _norm(kernels[0])
     y = np.asarray(data.y_train)[spread(len(data.y_train), kernels.shape[-1])]
+    evolution = kernel_evolution(kernels, targets=y, k=min(y.shape[1], len(y) - 1))
     return {
+        "kernel/CKA with the start": evolution.cka[0, 1:],
+        "kernel/overlap of top eigenvectors": evolution.overlap[0, 1:],
+        "kernel/effective rank": evolution.effective_rank[1:],
+        "kernel/largest eigenvalue, relative": evolution.growth[1:, 0],
         "drift": drift,
         "alignment": np.asarray([alignment(k, y @ y.T) for k in kernels[1:]]),
         "motion": np.asarray(run.motion[s, 1:]),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import xarray
 
 _FILE = "comparison.nc"
-_AXES = {"gap": "cause", "error": "cause", "ensemble": "statistic"}
+_AXES = {"gap": "cause", "error": "cause", "ensemble": "statistic", "kernel": "change"}
 _ROUNDINGS = 1000  # gaps below so many roundings of their dtype are noise
 
 
@@ -37,6 +37,7 @@ class Comparison:
         ``gap/total``, relative to the displacement of the function; ``error/<name>``, their
         standard errors from the finite number of test examples; ``displacement``; ``drift``
         (relative change of the empirical NTK); ``alignment`` of the NTK with the targets;
+        ``kernel/<name>``, how else it changed (:func:`ntk_lab.empirical.kernel_evolution`);
         ``motion`` of the parameters; ``ensemble/<name>``, what :meth:`ensemble` summarises;
         ``train_loss``; ``test_loss/<predictor>`` and, for classes,
         ``accuracy/<predictor>``.

@@ -2,7 +2,6 @@
 
 from string import Template
 
-from ntk_lab.plot.style import CAUSES as CAUSES
 from ntk_lab.plot.style import STATUSES
 
 GAP_TEXT = {
@@ -94,8 +93,7 @@ PAGE = Template(
 </head>
 <body>
 <h1>Does kernel regression predict this training run?</h1>
-<p class="lead">The verdict for each width after the last step: is the network, as it was trained,
-within the tolerance of what its infinite-width neural tangent kernel says?</p>
+<p class="lead">$lead</p>
 <ul class="badges">
 $badges
 </ul>
@@ -106,11 +104,14 @@ $conclusion
 ± is the standard error over seeds.</p>
 $budgets
 $budget
-<h2>Scaling with width</h2>
-<p>Each gap fitted by a power of the width at the last step, beside what theory says.</p>
-$exponents
+$scaling_section
+<h2>How long it holds</h2>
+<p>The horizon is the training time until which a gap stays within the tolerance. $horizon_theory
+</p>
+$horizons
+$ensembles
 <h2>What moved, and what it means for the predictions</h2>
-<div class="figures">$drift $motion</div>
+<div class="figures">$drift $motion $kernel</div>
 $accuracy
 <h2>What the numbers mean</h2>
 $meanings

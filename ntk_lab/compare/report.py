@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ntk_lab.compare.budget import TOTAL
-from ntk_lab.compare.page import CAUSES, GAP_TEXT, PAGE
+from ntk_lab.compare.markup import cause, row, table
+from ntk_lab.compare.page import GAP_TEXT, PAGE
+from ntk_lab.compare.sections import (
+    ensemble_section,
+    horizon_table,
+    horizon_theory,
+    lead,
+    scaling_section,
+)
 from ntk_lab.compare.text import (
     conclusion,
-    exponent_cells,
+    gap_cell,
     mean_and_error,
-    required_width_text,
+    row_name,
     verdict_text,
 )
 from ntk_lab.errors import InputError
@@ -85,7 +93,7 @@ def _figures(c: "Comparison") -> dict[str, tuple["Figure", str]]:
     from ntk_lab import plot
 
     ends = [c.widths[0], c.widths[-1]][: len(c.widths)]
-    return {
+    figures = {
         "verdict": (
             _draw(plot.verdict, c, [None]),
             "Verdict by width and time; numbers are the mean total gap.",
@@ -103,9 +111,16 @@ def _figures(c: "Comparison") -> dict[str, tuple["Figure", str]]:
             "What the user of each model would see, at the smallest and the largest width.",
         ),
         "drift": (_draw(plot.drift, c, [None]), "How far the empirical NTK moves in training."),
+        "kernel": (
+            _draw(plot.kernel, c, ends),
+            "How the NTK turns: towards the targets, and away from where it started.",
+        ),
         "motion": (_draw(plot.motion, c, [None]), "How far the parameters move in training."),
         "overview": (plot.overview(c), ""),
     }
+    if c.theory is None:  # there is no width to scale with
+        del figures["scaling"]
+    return figures
 
 
 def _draw(draw: Any, c: "Comparison", widths: Sequence[int | None]) -> "Figure":
@@ -126,17 +141,24 @@ def _draw(draw: Any, c: "Comparison", widths: Sequence[int | None]) -> "Figure":
 def _html(c: "Comparison", folder: Path, captions: dict[str, str], command: str | None) -> str:
     first, middle, last = c.steps[0], c.steps[len(c.steps) // 2], c.steps[-1]
     steps = sorted({first, middle, last})
-    wide = ("budget", "accuracy") if len(c.widths) > 1 else ()
-    figures = {
+    wide = ("budget", "accuracy", "kernel") if len(c.widths) > 1 else ()
+    figures = {"scaling": ""} | {
         n: _figure_html(folder / f"{n}.png", text, _PANEL_REM * (1 + (n in wide)))
         for n, text in captions.items()
     }
     return PAGE.substitute(
-        title=escape(f"Kernel theory against training: {c.settings['parameterization']}"),
+        title=escape(
+            "Kernel theory against training: "
+            f"{c.settings.get('model') or c.settings['parameterization']}"
+        ),
         badges="\n".join(_badge(c, width) for width in c.widths),
         conclusion="".join(f"<p>{escape(line)}</p>" for line in conclusion(c).splitlines()),
         budgets="\n".join(_budget_html(c, step) for step in steps),
-        exponents=_exponents_html(c),
+        lead=lead(c),
+        scaling_section=scaling_section(c),
+        horizon_theory=horizon_theory(c),
+        horizons=horizon_table(c),
+        ensembles=ensemble_section(c),
         settings=_settings_html(c, command),
         meanings=_meanings_html(c),
         load=escape(_LOAD.format(folder=folder.as_posix())),
@@ -164,7 +186,7 @@ def _badge(c: "Comparison", width: int) -> str:
     else:
         note = verdict_text(c, width, c.steps[-1]).partition(" (")[2].removesuffix(")")
     return (
-        f'<li class="badge {status}"><b>width {width}</b><span>{status}</span>'
+        f'<li class="badge {status}"><b>{escape(c.name(width))}</b><span>{status}</span>'
         f"<small>{escape(note)}</small></li>"
     )
 
@@ -182,29 +204,18 @@ def _budget_html(c: "Comparison", step: int) -> str:
     gaps = (*c.gaps, TOTAL)
     rows = []
     for i, width in enumerate(c.widths):
-        cells = [mean_and_error(c.gap(g)[i, :, j]) for g in gaps]
+        cells = [gap_cell(c, g, i, j) for g in gaps]
         cells.append(mean_and_error(c.measures["drift"][i, :, j]))
         status = c.verdicts[width, step].status
         verdict = f'<td class="{status}">{escape(verdict_text(c, width, step))}</td>'
-        rows.append(_row([str(width), *cells]) + verdict)
-    heads = ["width", *(_cause(g) for g in gaps), "kernel drift", "verdict"]
-    return f"<h3>Step {step}, time {c.times[j]:.4g}</h3>{_table(heads, rows)}"
-
-
-def _exponents_html(c: "Comparison") -> str:
-    rows = [
-        f"<td>{_cause(name)}</td>" + _row(exponent_cells(e)) for name, e in c.exponents().items()
-    ]
-    heads = ["gap", "exponent", f"{c.confidence:.0%} interval", "theory"]
-    needed = required_width_text(c.required_width(), c.confidence)
-    return (
-        f"{_table(heads, rows)}<p>Width for a total gap of {c.tolerance:g} at the last step: "
-        f"<b>{escape(needed)}</b></p>"
-    )
+        rows.append(row([row_name(c, width), *cells]) + verdict)
+    heads = ["" if c.theory is None else "width", *(cause(g) for g in gaps)]
+    heads += ["kernel drift", "verdict"]
+    return f"<h3>Step {step}, time {c.times[j]:.4g}</h3>{table(heads, rows)}"
 
 
 def _meanings_html(c: "Comparison") -> str:
-    terms = [f"<dt>{_cause(g)}</dt><dd>{escape(GAP_TEXT[g])}</dd>" for g in (*c.gaps, TOTAL)]
+    terms = [f"<dt>{cause(g)}</dt><dd>{escape(GAP_TEXT[g])}</dd>" for g in (*c.gaps, TOTAL)]
     terms += [f"<dt>{t}</dt><dd>{escape(GAP_TEXT[t])}</dd>" for t in ("kernel drift", "verdict")]
     return f"<dl>{''.join(terms)}</dl>"
 
@@ -222,14 +233,19 @@ def _settings_html(c: "Comparison", command: str | None) -> str:
         trained += ", with the optimizer that was given"
     entries = {
         "command": command,
+        "model": s.get("model"),
         "parameterization": s["parameterization"],
-        "widths": ", ".join(map(str, c.widths)),
+        "widths": None if c.theory is None else ", ".join(map(str, c.widths)),
+        "output scale alpha": s.get("alpha"),
+        "loss": s.get("loss"),
         "seeds": f"{len(c.seeds)} for each width (key {s['key']})",
+        "error bars": f"over {s.get('error_bars', 'seeds')}",
         "data": f"{s['train']} training and {s['test']} test examples",
         "steps": f"{c.steps[-1]}, compared after {', '.join(map(str, c.steps))}",
         "learning rate": f"{s['learning_rate']:.4g} in units of NTK parameterization",
+        "pace of gradient descent": s.get("pace"),
         "stability limit": f"{s['stability_limit']:.4g}, 2 / lambda_max in the same units",
-        "rates of the runs": rates,
+        "rates of the runs": None if c.theory is None else rates,
         "trained with": trained,
         "tolerance, confidence": f"{c.tolerance:g}, {c.confidence:g}",
         "precision": s.get("dtype"),
@@ -240,8 +256,10 @@ def _settings_html(c: "Comparison", command: str | None) -> str:
         for name, value in entries.items()
         if value is not None
     ]
+    if c.theory is None:
+        return table([], rows)
     network = escape(_network(c))
-    return f"{_table([], rows)}<h3>Network</h3><pre>{network}</pre>"
+    return f"{table([], rows)}<h3>Network</h3><pre>{network}</pre>"
 
 
 def _network(c: "Comparison") -> str:
@@ -252,20 +270,3 @@ def _network(c: "Comparison") -> str:
         return repr(from_json(c.settings["net"]).with_width(c.widths[0]))
     except (InputError, KeyError, TypeError, ValueError):
         return c.settings["net"]
-
-
-def _cause(name: str) -> str:
-    colour = CAUSES.get(name)
-    return f'<i class="dot" style="background:{colour}"></i>{escape(name)}'
-
-
-def _row(cells: list[str]) -> str:
-    return "".join(f"<td>{escape(cell.replace('+-', '±'))}</td>" for cell in cells)
-
-
-def _table(heads: list[str], rows: list[str]) -> str:
-    """Heads are markup already; each row is its cells."""
-    cells = "".join(f"<th scope=col>{h}</th>" for h in heads)
-    head = f"<thead><tr>{cells}</tr></thead>" if heads else ""
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'

@@ -132,9 +132,9 @@ def _last_step(c: "Comparison") -> str:
     )
 
 
-def horizon_text(c: "Comparison", width: int) -> str:
+def horizon_text(c: "Comparison", width: int, gap: str = TOTAL) -> str:
     """Horizon of one network with its interval, in words."""
-    h, last = c.horizon(width), c.times[-1]
+    h, last = c.horizon(width, gap), c.times[-1]
     if h.value == 0:
         return f"before time {c.times[0]:.3g}, the first recorded"
     value = f"beyond the run, time {last:.3g}" if np.isinf(h.value) else f"time {h.value:.3g}"

@@ -10,6 +10,7 @@ from ntk_lab.plot.budget import budget as budget
 from ntk_lab.plot.drift import drift as drift
 from ntk_lab.plot.evolution import eigenvalues as eigenvalues
 from ntk_lab.plot.evolution import evolution as evolution
+from ntk_lab.plot.kernel import kernel as kernel
 from ntk_lab.plot.motion import motion as motion
 from ntk_lab.plot.overview import overview as overview
 from ntk_lab.plot.phase import phase as phase
@@ -24,6 +25,7 @@ __all__ = [
     "drift",
     "eigenvalues",
     "evolution",
+    "kernel",
     "motion",
     "neurons",
     "overview",

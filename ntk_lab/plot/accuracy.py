@@ -60,6 +60,6 @@ def _title(c: "Comparison", i: int, name: str, shown: list[str]) -> str:
     what = "accuracy" if name == "accuracy" else "loss"
     digits = ".1%" if name == "accuracy" else ".3g"
     return (
-        f"Test {what} at the end, width {c.widths[i]}: kernel {kernel:{digits}}, "
+        f"Test {what} at the end, {c.name(c.widths[i])}: kernel {kernel:{digits}}, "
         f"network {real:{digits}}"
     )

@@ -66,6 +66,6 @@ def _title(c: "Comparison", i: int) -> str:
     width, last = c.widths[i], c.steps[-1]
     total = float(np.mean(c.gap()[i, :, -1]))
     return (
-        f"Width {width}: kernel theory is off by {total:.2g} at the end; "
+        f"{c.name(width).capitalize()}: kernel theory is off by {total:.2g} at the end; "
         f"main cause: {c.dominant(width, last)}"
     )

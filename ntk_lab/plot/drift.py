@@ -39,7 +39,7 @@ def over_widths(c: "Comparison", ax: "Axes", name: str, label: str, title: str) 
             c.measures[name][i],
             color=colour,
             marker=marker(i),
-            label=f"width {width}",
+            label=c.name(width),
         )
     time_axis(ax, c.times)
     ax.set_ylim(bottom=0)
@@ -51,7 +51,7 @@ def over_widths(c: "Comparison", ax: "Axes", name: str, label: str, title: str) 
 def _title(c: "Comparison") -> str:
     first, last = (float(c.measures["drift"][i, :, -1].mean()) for i in (0, -1))
     if len(c.widths) == 1:
-        return f"The kernel of width {c.widths[0]} moves by {first:.0%}"
+        return f"The kernel of {c.name(c.widths[0])} moves by {first:.0%}"
     return (
         f"By the end the kernel has moved by {first:.0%} at width {c.widths[0]} and "
         f"{last:.0%} at width {c.widths[-1]}"

@@ -34,7 +34,7 @@ def motion(c: "Comparison", ax: "Axes") -> list[Any]:
 def _title(c: "Comparison") -> str:
     first, last = (f"{float(c.measures['motion'][i, :, -1].mean()):.2g}" for i in (0, -1))
     if len(c.widths) == 1:
-        return f"Parameters of width {c.widths[0]} move by {first} of their norm"
+        return f"Parameters of {c.name(c.widths[0])} move by {first} of their norm"
     return (
         f"Parameters move by {first} of their norm at width {c.widths[0]}, by {last} at width "
         f"{c.widths[-1]}"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ntk_lab.plot.accuracy import accuracy
 from ntk_lab.plot.budget import budget
 from ntk_lab.plot.drift import drift
+from ntk_lab.plot.kernel import kernel
 from ntk_lab.plot.motion import motion
 from ntk_lab.plot.scaling import scaling
 from ntk_lab.plot.style import new_figure
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 def overview(c: "Comparison") -> "Figure":
     """Verdict, error budget, width scaling, drift, motion and accuracy in one figure.
+
+    For a model without a width, how its kernel turns takes the place of the scaling.
 
     Parameters
     ----------
@@ -37,13 +40,12 @@ def overview(c: "Comparison") -> "Figure":
     """
     figure = new_figure(15.5, 9.2)
     axes = figure.subplots(2, 3)
-    for draw, ax in zip(
-        (verdict, budget, scaling, drift, motion, accuracy), axes.flat, strict=True
-    ):
+    third = kernel if c.theory is None else scaling
+    for draw, ax in zip((verdict, budget, third, drift, motion, accuracy), axes.flat, strict=True):
         draw(c, ax)
-    name = c.settings["parameterization"]
+    name = c.settings.get("model") or f"{c.settings['parameterization']} parameterization"
     figure.suptitle(
-        f"Does kernel regression predict training? {name} parameterization, "
+        f"Does kernel regression predict training? {name}, "
         f"{len(c.seeds)} seed{'s' * (len(c.seeds) != 1)}, tolerance {c.tolerance:g}",
         fontsize=13,
     )

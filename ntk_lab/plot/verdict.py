@@ -76,24 +76,30 @@ def _axes(c: "Comparison", ax: "Axes") -> None:
     columns = len(c.steps)
     ticks = np.unique(np.linspace(0, columns - 1, min(_TICKS, columns)).round().astype(int))
     ax.set_xticks(ticks + 0.5, [f"{c.times[j]:.2g}" for j in ticks])
-    ax.set_yticks(np.arange(len(c.widths)) + 0.5, [str(w) for w in c.widths])
+    ax.set_yticks(np.arange(len(c.widths)) + 0.5, [row_label(c, w) for w in c.widths])
     ax.tick_params(length=0)
     ax.set_xlabel(TIME)
-    ax.set_ylabel("width")
+    ax.set_ylabel("" if c.theory is None else "width")
+
+
+def row_label(c: "Comparison", width: int) -> str:
+    """Label of a network's row: its width, if it has one."""
+    return c.name(width).removeprefix("width ")
 
 
 def _title(c: "Comparison") -> str:
     statuses = [v.status for v in c.verdicts.values()]
     for status, text in (
-        ("predicts", "Kernel regression predicts every width and time"),
-        ("fails", "Kernel regression fails at every width and time"),
-        ("undecided", "No width and time is decided: more seeds are needed"),
+        ("predicts", "Kernel regression predicts every {}time"),
+        ("fails", "Kernel regression fails at every {}time"),
+        ("undecided", "No {}time is decided: more seeds are needed"),
     ):
         if all(s == status for s in statuses):
-            return text
+            return text.format("" if c.theory is None else "width and ")
     at_end: dict[str, list[str]] = {name: [] for name in STATUSES}
     for width in c.widths:
-        at_end[c.verdicts[width, c.steps[-1]].status].append(str(width))
+        at_end[c.verdicts[width, c.steps[-1]].status].append(row_label(c, width))
     words = {"predicts": "predicts", "undecided": "is undecided at", "fails": "fails at"}
-    parts = [f"{words[s]} width {', '.join(w)}" for s, w in at_end.items() if w]
+    what = "" if c.theory is None else "width "
+    parts = [f"{words[s]} {what}{', '.join(w)}" for s, w in at_end.items() if w]
     return f"At the end kernel regression {'; '.join(parts)}"

@@ -53,7 +53,7 @@ def test_everything_is_written(written):
     c, path, _ = written
     assert {p.name for p in path.parent.iterdir()} == {
         "comparison.nc", "report.html", "report.txt", "overview.png", "verdict.png", "budget.png",
-        "scaling.png", "accuracy.png", "drift.png", "motion.png",
+        "scaling.png", "accuracy.png", "drift.png", "motion.png", "kernel.png",
     }  # fmt: skip
     assert (path.parent / "report.txt").read_text(encoding="utf-8") == f"{c}\n"
     loaded = Comparison.load(path.parent)
@@ -64,7 +64,7 @@ def test_the_page_loads_nothing_from_outside(written):
     _, path, page = written
     text = path.read_text(encoding="utf-8")
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
-    assert len(page.addresses) == 6
+    assert len(page.addresses) == 7
     assert not re.search(r"https?://|url\(|@import|<script|<link|<iframe", text)
     assert "prefers-color-scheme: dark" in text
 
