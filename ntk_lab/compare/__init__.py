@@ -1,7 +1,6 @@
 """Does kernel regression predict this training run, how far, until when, and if not, why."""
 
 from ntk_lab.compare.comparison import Comparison as Comparison
-from ntk_lab.compare.execute import Progress as Progress
 from ntk_lab.compare.horizon import Horizon as Horizon
 from ntk_lab.compare.model import compare_model as compare_model
 from ntk_lab.compare.phase import PhaseDiagram as PhaseDiagram
@@ -11,6 +10,7 @@ from ntk_lab.compare.run import compare as compare
 from ntk_lab.compare.scaling import Exponent as Exponent
 from ntk_lab.compare.scaling import RequiredWidth as RequiredWidth
 from ntk_lab.compare.statistics import Verdict as Verdict
+from ntk_lab.progress import Progress as Progress
 
 __all__ = [
     "Comparison",

@@ -1,12 +1,12 @@
 """Running every width and seed of a comparison: from disk where finished, reported as it goes."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from ntk_lab.compare.checkpoint import Checkpoint
 from ntk_lab.compare.experiment import Experiment
+from ntk_lab.progress import Progress
 
 # Seeds of small networks are trained together; larger ones fewer at a time, so that finished
 # work is kept and reported often.
@@ -14,15 +14,7 @@ _PARAMETERS_AT_ONCE = 1_500_000
 # Compiling for one width takes as long as training with so many parameters x examples x steps.
 _OVERHEAD = 2e10
 
-Report = Callable[["Progress"], None] | None
-
-
-class Progress(NamedTuple):
-    """How far a comparison is: ``done`` of ``total`` units of work, and what runs next."""
-
-    done: float
-    total: float
-    message: str
+Report = Callable[[Progress], None] | None
 
 
 def run_all(

@@ -147,6 +147,7 @@ class Experiment:
             linearized=linearized,
             kernel_points=data.x_train[points] if kernel else None,
             seeds=tuple(seeds),
+            divergence="record",  # said below, with what to do about it
         )
 
     @cached_property

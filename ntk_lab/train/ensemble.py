@@ -1,47 +1,26 @@
-"""Ensembles of real networks: all seeds in one compiled training loop, trajectories recorded."""
+"""Ensembles of real networks: every seed's run in compiled loops, trajectories recorded."""
 
+import os
+import warnings
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ntk_lab.empirical.linearize import linearize
-from ntk_lab.empirical.ntk import ntk
-from ntk_lab.errors import InputError
-from ntk_lab.losses import mean_loss, read_loss
+from ntk_lab.errors import InputError, StabilityError
+from ntk_lab.losses import Loss, read_loss
+from ntk_lab.progress import Progress
+from ntk_lab.train.batches import check_batch, order_key
+from ntk_lab.train.groups import plan_groups, read_memory, unlooped
+from ntk_lab.train.program import Model, Params, count, program
+from ntk_lab.train.record import Kernel, Recorder, check_kernel
+from ntk_lab.train.run import Run
 from ntk_lab.train.schedule import check_record
-
-Params = Any
-Model = Callable[[Params, jax.Array], jax.Array]
-
-
-class Trajectory(NamedTuple):
-    """What was recorded, with seeds on the first axis and recorded steps on the second.
-
-    Attributes
-    ----------
-    steps
-        Step numbers, shape ``(T,)``. At step 0 nothing has been updated.
-    train, test
-        Outputs ``(S, T, n, C)``; ``test`` is None without test inputs.
-    loss
-        Training loss ``1/(2n) sum |f - y|^2`` over the whole training set, ``(S, T)``.
-    ntk
-        Empirical NTK on the kernel points, ``(S, T, m, m)``, of one combination ``<v, f>`` of the
-        outputs, ``v`` a random unit vector a seed; None if not asked for.
-    motion
-        Relative parameter motion ``|theta_t - theta_0| / |theta_0|``, ``(S, T)``.
-    """
-
-    steps: jax.Array
-    train: jax.Array
-    test: jax.Array | None
-    loss: jax.Array
-    ntk: jax.Array | None
-    motion: jax.Array
+from ntk_lab.train.store import Store, settings_of
+from ntk_lab.train.trajectory import Trajectory
+from ntk_lab.train.work import run_all
 
 
 def squared_loss(outputs: jax.Array, y: jax.Array) -> jax.Array:
@@ -52,160 +31,201 @@ def squared_loss(outputs: jax.Array, y: jax.Array) -> jax.Array:
 def ensemble(
     f: Model,
     params: Params,
-    x_train: jax.Array,
+    x_train: Any,
     y_train: jax.Array,
-    x_test: jax.Array | None = None,
+    x_test: Any = None,
     *,
     optimizer: optax.GradientTransformation,
     steps: int,
     record: tuple[int, ...] | None = None,
+    loss: str | Loss = "squared",
     batch_size: int | None = None,
     key: jax.Array | None = None,
     linearized: bool = False,
-    kernel_points: jax.Array | None = None,
+    kernel_points: Any = None,
+    kernel: Kernel = "combined",
+    sharpness: bool = False,
+    keep_params: bool | Literal["ends"] = False,
     seeds: tuple[int, ...] | None = None,
-    loss="squared",
+    memory: float | str | None = None,
+    folder: str | os.PathLike | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    divergence: Literal["warn", "raise", "record"] = "warn",
 ) -> Trajectory:
-    """Train copies of a network from different initial parameters, in one compiled loop.
+    """Train copies of a network from different initial parameters, in one compiled program.
 
     Parameters
     ----------
     f
-        Any ``f(params, x)`` with outputs ``(n, C)``.
+        Any ``f(params, x)`` with outputs ``(n, C)``: of a pair, of a model of another library
+        through `ntk_lab.interop`, or a function of one's own.
     params
         Initial parameters, a pytree with seeds on the first axis of every leaf:
         ``jax.vmap(lambda k: net.init(k, shape))(jax.random.split(key, seeds))``.
     x_train, y_train, x_test
-        Inputs ``(n, *shape)``, targets ``(n, C)``, and test inputs.
+        Inputs ``(n, *shape)`` of any dtype, targets ``(n, C)``, and test inputs.
     optimizer
         Any optax optimizer. ``optax.sgd(lr)`` on the full batch is gradient descent, time
         ``t = lr * steps``.
     steps, record
         Number of updates, and after which of them to record; default log-spaced.
+    loss
+        A name or function of `ntk_lab.losses`; its mean over examples is trained.
     batch_size, key
         Examples in each mini-batch, drawn without replacement in an order that is shuffled every
-        epoch by ``key``, the same for all seeds; default the full batch. What does not fill a
-        batch is left out of the epoch.
+        epoch by ``key``, the same for all seeds (`batch_order`); default the full batch. What
+        does not fill a batch is left out of the epoch.
     linearized
-        Train the network's linearization around its initial parameters instead.
-    kernel_points
-        Inputs on which to record the empirical NTK.
+        Train the network's linearization around its initial parameters instead. For plain
+        gradient descent on the squared loss `linearized_descent` is many times faster.
+    kernel_points, kernel
+        Inputs on which to record the empirical NTK, and what of it: ``"combined"``, that of one
+        combination ``<v, f>`` of the outputs, ``v`` a random unit vector a seed; ``"trace"``, the
+        mean over outputs; ``"full"``; or a `Sketch` with its standard error.
+    sharpness
+        Record the largest eigenvalues of the Hessian of the training loss and of the NTK, to a
+        residual of 1e-3 of them (see `ntk_lab.train.sharpness`).
+    keep_params
+        Record parameters too: at every recorded step, or ``"ends"`` for the first and last.
     seeds
         Numbers that tell the copies apart in what is random to each, default 0, 1, ...: a seed
         has the same numbers whichever others run beside it.
+    memory
+        Bytes, or a text such as ``"2GB"``, that training may take beside ``params``, the data and
+        the result, which is kept in NumPy arrays. Fewer seeds run at once where it is short.
+    folder
+        Keep the state of every run there from time to time, and go on from it: the numbers are
+        those of a run that was never interrupted, bit by bit.
+    progress
+        Called with a `Progress` between pieces of the work, every few seconds.
+    divergence
+        What to do where a loss is no longer finite: ``"warn"``, ``"raise"`` an error whose
+        ``result`` is the trajectory, or only ``"record"`` it in ``Trajectory.diverged``. Other
+        seeds are trained to their end in each case.
 
     Returns
     -------
     Trajectory
-        In the dtype of the inputs.
+        NumPy arrays in the dtype of the inputs.
 
     Raises
     ------
     InputError
-        Shapes that do not fit, a batch larger than the data, or a batch without ``key``.
+        Shapes that do not fit, a batch larger than the data, or a batch without ``key``; a memory
+        limit that is too small for one seed; a folder that holds another run.
+    StabilityError
+        With ``divergence="raise"``.
 
     Notes
     -----
-    Cost per step and seed: one forward and one backward pass; three times that when linearized.
-    Memory: ``S T (n_train + n_test) C`` recorded outputs and ``S`` copies of the parameters and
-    of the optimizer's state.
+    Cost per step and seed: one forward and one backward pass; about 1.5 times that when
+    linearized. On CPUs seeds run side by side, one a core, and only small networks are vectorised
+    over seeds; networks with convolutions are driven step by step, which compiled loops would slow
+    down many times. Each recorded step evaluates all outputs, and sharpness takes some 20 to 200
+    gradients.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, ntk_lab as ntk, optax
+    >>> x, y = jnp.eye(2), jnp.ones((2, 1))
+    >>> run = ntk.train.ensemble(
+    ...     lambda w, x: x @ w, jnp.zeros((3, 2, 1)), x, y, optimizer=optax.sgd(1.0), steps=2
+    ... )
+    >>> print(run.steps, run.loss[0])
+    [1 2] [0.125   0.03125]
     """
     record = check_record(steps, record)
+    check_kernel(kernel)
+    if keep_params not in (True, False, "ends") or divergence not in ("warn", "raise", "record"):
+        raise InputError(
+            f"keep_params={keep_params!r}, divergence={divergence!r}; choose True, False or "
+            "'ends', and 'warn', 'raise' or 'record'."
+        )
+    limit = read_memory(memory)
+    params, y_train = jax.tree.map(jnp.asarray, params), jnp.asarray(y_train)
+    x_train, x_test, kernel_points = (
+        jax.tree.map(jnp.asarray, x) for x in (x_train, x_test, kernel_points)
+    )
     _check(f, params, x_train, y_train, x_test, batch_size)
     if batch_size is not None and key is None:
         raise InputError("mini-batches are drawn at random: pass key=jax.random.key(...).")
-    batch = len(x_train) if batch_size is None else batch_size
-    data = _Data(x_train, y_train, x_test, kernel_points)
     key = jax.random.key(0) if key is None else key
-    count = len(jax.tree.leaves(params)[0])
-    seeds = tuple(range(count)) if seeds is None else tuple(seeds)
-    if len(seeds) != count:
-        raise InputError(f"got {len(seeds)} seeds for parameters of {count} networks.")
-    numbers = jnp.asarray(seeds, jnp.uint32)
-    return _train_all(
-        f, optimizer, batch, (linearized, read_loss(loss)), record, params, numbers, data, key
+    total = count(params)
+    seeds = tuple(range(total)) if seeds is None else tuple(int(s) for s in seeds)
+    if len(seeds) != total:
+        raise InputError(f"got {len(seeds)} seeds for parameters of {total} networks.")
+    batch = None if batch_size in (None, count(x_train)) else batch_size
+    looped = not unlooped(f, params, x_train)
+    made = program(f, optimizer, read_loss(loss), batch, linearized, looped)
+    order = order_key(key)
+    groups = plan_groups(made, params, x_train, y_train, order, limit)
+    recorder = Recorder(
+        made, x_train, y_train, x_test, kernel_points, kernel, sharpness,
+        jax.random.split(key)[1], groups.block, groups.left,
+    )  # fmt: skip
+    store = None
+    if folder is not None:
+        more = {"record": list(record), "seeds": list(seeds), "keep_params": str(keep_params)}
+        store = Store(folder, settings_of(made, recorder, params, key, more))
+    run = Run(made, groups, recorder, params, seeds, record, order, keep_params, store, progress)
+    run_all([run.task(members) for members in groups.split(total)], groups.workers)
+    run.report("done")
+    return _told(run.trajectory(), seeds, divergence)
+
+
+def _told(trajectory: Trajectory, seeds: tuple[int, ...], divergence: str) -> Trajectory:
+    """The trajectory, after saying which seeds diverged."""
+    bad = [
+        f"seed {seed} from step {step}"
+        for seed, step in zip(seeds, trajectory.diverged, strict=True)
+        if step >= 0
+    ]
+    if not bad or divergence == "record":
+        return trajectory
+    text = (
+        f"training diverged: the loss is not finite for {', '.join(bad)} on. What was recorded "
+        "before is kept, the rest is NaN. Use a smaller learning rate, or look at the data and the "
+        "loss for what is not finite."
     )
-
-
-class _Data(NamedTuple):
-    x_train: jax.Array
-    y_train: jax.Array
-    x_test: jax.Array | None
-    kernel_points: jax.Array | None
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _train_all(f, optimizer, batch, linearized, record, params, seeds, data, key) -> Trajectory:
-    order_key, direction_key = jax.random.split(key)
-
-    def one(params0, seed):
-        shape, dtype = data.y_train.shape[1:], data.y_train.dtype
-        direction = jax.random.normal(jax.random.fold_in(direction_key, seed), shape, dtype)
-        v = direction / jnp.linalg.norm(direction)
-        return _train_one(f, optimizer, batch, linearized, record, params0, v, data, order_key)
-
-    recorded = jax.vmap(one)(params, seeds)
-    return Trajectory(jnp.asarray(record), *recorded)
-
-
-def _train_one(f, optimizer, batch, linearized, record, params0, v, data, key):
-    linearized, loss = linearized
-    model = linearize(f, params0) if linearized else f
-    gradient = jax.grad(lambda p, x, y: mean_loss(loss, model(p, x), y))
-    n = len(data.x_train)
-
-    def step(index, carry):
-        params, state = carry
-        x, y = data.x_train, data.y_train
-        if batch < n:
-            chosen = _batch(key, index, n, batch)
-            x, y = x[chosen], y[chosen]
-        updates, state = optimizer.update(gradient(params, x, y), state, params)
-        return optax.apply_updates(params, updates), state
-
-    def segment(carry, bounds):
-        carry = jax.lax.fori_loop(bounds[0], bounds[1], step, carry)
-        return carry, _observe(model, carry[0], params0, v, data, loss)
-
-    edges = jnp.asarray([0, *record])
-    bounds = jnp.stack([edges[:-1], edges[1:]], axis=1)
-    return jax.lax.scan(segment, (params0, optimizer.init(params0)), bounds)[1]
-
-
-def _observe(model, params, params0, v, data, loss):
-    train = model(params, data.x_train)
-    test = None if data.x_test is None else model(params, data.x_test)
-    kernel = None
-    if data.kernel_points is not None:
-
-        def combined(p, x):
-            return model(p, x) @ v[:, None]
-
-        kernel = ntk(combined, params, data.kernel_points, outputs="trace")
-    moved = optax.tree.norm(optax.tree.sub(params, params0)) / optax.tree.norm(params0)
-    return train, test, mean_loss(loss, train, data.y_train), kernel, moved
-
-
-def _batch(key: jax.Array, step: jax.Array, n: int, batch: int) -> jax.Array:
-    """Indices of the mini-batch of a step: a window of the epoch's own shuffle."""
-    per_epoch = n // batch
-    order = jax.random.permutation(jax.random.fold_in(key, step // per_epoch), n)
-    return jax.lax.dynamic_slice(order, ((step % per_epoch) * batch,), (batch,))
+    if divergence == "raise":
+        error = StabilityError(text)
+        error.result = trajectory  # type: ignore[attr-defined]
+        raise error
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
+    return trajectory
 
 
 def _check(f, params, x_train, y_train, x_test, batch_size) -> None:
-    if y_train.ndim != 2 or len(y_train) != len(x_train):
+    n = count(x_train)
+    if y_train.ndim != 2 or len(y_train) != n:
         raise InputError(
-            f"{len(x_train)} training examples have targets of shape {y_train.shape}; expected "
-            f"({len(x_train)}, outputs)."
+            f"{n} training examples have targets of shape {y_train.shape}; expected ({n}, outputs)."
         )
-    if x_test is not None and x_test.shape[1:] != x_train.shape[1:]:
+    if not jnp.issubdtype(y_train.dtype, jnp.floating):
         raise InputError(
-            f"training examples have shape {x_train.shape[1:]} and test examples "
-            f"{x_test.shape[1:]}; they must be equal."
+            f"targets are {y_train.dtype}; expected floating-point numbers, one column an output. "
+            "Class numbers become targets by jax.nn.one_hot(y, classes)."
         )
-    if batch_size is not None and not 1 <= batch_size <= len(x_train):
-        raise InputError(f"batch_size={batch_size} must be between 1 and n={len(x_train)}.")
-    shape = jax.eval_shape(jax.vmap(f, (0, None)), params, x_train).shape[1:]
+    if x_test is not None:
+        one, other = ([leaf.shape[1:] for leaf in jax.tree.leaves(x)] for x in (x_train, x_test))
+        if one != other:
+            raise InputError(
+                f"training examples have shape {_shown(one)} and test examples {_shown(other)}; "
+                "they must be equal."
+            )
+    if batch_size is not None:
+        check_batch(n, batch_size)
+    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(params)}
+    if len(counts) != 1 or 0 in counts:
+        raise InputError(
+            "every array of params needs the seeds on its first axis, as many as in all others; "
+            f"got first axes of {sorted(counts)}."
+        )
+    first = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape[1:], p.dtype), params)
+    shape = jax.eval_shape(f, first, x_train).shape
     if shape != y_train.shape:
         raise InputError(f"the network has outputs {shape} and the targets shape {y_train.shape}.")
+
+
+def _shown(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))

@@ -1,0 +1,129 @@
+"""How many seeds are trained at once: within the memory, and as fast as the machine can."""
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ntk_lab.errors import InputError
+from ntk_lab.train.program import Carry, Program, count, has_convolutions
+
+# Below so many products of parameters and examples an update, the overhead of its operations is
+# more than their work, and seeds are vectorised on CPUs too.
+_TINY = 2e5
+_UNITS = {"": 1.0, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """``size`` seeds in one call of a compiled program, ``workers`` calls at the same time.
+
+    ``run`` is the compiled ``Program.advance``; ``left`` what remains of the memory limit for
+    what is recorded, None without a limit.
+    """
+
+    size: int
+    workers: int
+    run: Any
+    block: int
+    left: float | None
+
+    def split(self, seeds: int) -> list[list[int]]:
+        """Numbers of the seeds of each group; the last is filled up by repetition."""
+        numbers = [min(i, seeds - 1) for i in range(-(-seeds // self.size) * self.size)]
+        return [numbers[i : i + self.size] for i in range(0, len(numbers), self.size)]
+
+
+def read_memory(memory: float | str | None) -> float | None:
+    """Bytes, from a number or a text such as ``"2GB"``."""
+    if memory is None:
+        return None
+    if isinstance(memory, str):
+        match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-zA-Z]*)\s*", memory)
+        if match is None or match[2] not in _UNITS:
+            raise InputError(
+                f"memory={memory!r}; give bytes, or a text such as '2GB' ({', '.join(_UNITS)[2:]})."
+            )
+        memory = float(match[1]) * _UNITS[match[2]]
+    if not 0 < memory < float("inf"):
+        raise InputError(f"memory={memory}; it must be a positive number of bytes.")
+    return float(memory)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def unlooped(f: Any, params: Any, x: Any) -> bool:
+    """Whether updates are better driven one by one than in a compiled loop."""
+    return jax.default_backend() == "cpu" and has_convolutions(f, params, x)
+
+
+def plan_groups(
+    program: Program, params: Any, x: Any, y: jax.Array, key: jax.Array, memory: float | None
+) -> Groups:
+    """The fastest way within the limit; an error with numbers where not even one seed fits."""
+    seeds = count(params)
+    sizes, workers = _wanted(program, params, seeds, x)
+    while True:
+        run = _compiled(program, params, sizes, x, y, key)
+        if memory is None:
+            return Groups(sizes, workers, run, count(x), None)
+        each, shown, block = _needs(program, params, sizes, x, run, memory)
+        workers = int(min(workers, (memory - shown) // each)) if memory > shown else 0
+        if workers >= 1:
+            return Groups(sizes, workers, run, block, memory - workers * each)
+        if sizes == 1:
+            raise InputError(
+                f"memory={memory:.3g} bytes is too small: training one seed takes {each:.3g} bytes "
+                f"(parameters, optimizer, gradients, activations) and looking at {block} outputs "
+                f"{shown:.3g}. Allow {each + shown:.3g} bytes, or use smaller batches."
+            )
+        sizes, workers = -(-sizes // 2), cores()
+
+
+def _wanted(program: Program, params: Any, seeds: int, x: Any) -> tuple[int, int]:
+    if jax.default_backend() != "cpu":
+        return seeds, 1
+    size = sum(leaf.size for leaf in jax.tree.leaves(params)) / seeds
+    work = size * (count(x) if program.batch is None else program.batch)
+    together = 1 if work > _TINY or not program.looped else -(-seeds // cores())
+    return together, min(cores(), -(-seeds // together))
+
+
+def shapes(params: Any, size: int) -> Any:
+    """Shapes of ``size`` seeds' parameters, or of as many examples."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), params)
+
+
+def _compiled(program: Program, params: Any, size: int, x: Any, y: Any, key: Any) -> Any:
+    group, step = shapes(params, size), jnp.int32(0)
+    carry: Carry = jax.eval_shape(program.start, group, x, key, step)
+    return program.advance.lower(carry, group, x, y, key, step, step).compile()
+
+
+def _needs(
+    program: Program, params: Any, size: int, x: Any, run: Any, memory: float
+) -> tuple[float, float, int]:
+    """Bytes of training a group, of looking at its outputs, and of how many examples at once."""
+    group, data = shapes(params, size), _bytes(x)
+    found = run.memory_analysis()
+    each = found.argument_size_in_bytes - data + found.temp_size_in_bytes
+    each += found.output_size_in_bytes - found.alias_size_in_bytes
+    block = count(x)
+    while True:
+        found = program.outputs.lower(group, group, shapes(x, block)).compile().memory_analysis()
+        shown = found.temp_size_in_bytes + found.output_size_in_bytes
+        if block == 1 or each + shown <= memory:
+            return float(each), float(shown), block
+        block = -(-block // 4)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
