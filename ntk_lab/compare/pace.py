@@ -16,7 +16,7 @@ from ntk_lab.predict import max_learning_rate
 _DEFAULT_SHARE = 0.02  # of the limit of stability
 _STEP_SHARE = 0.05  # of it, that a step of gradient descent may take when it catches up
 _MOST_SUBSTEPS = 20
-_GRID = 400
+_GRID = 60
 
 
 class Pace(NamedTuple):
@@ -91,15 +91,17 @@ def _matched(e: Experiment, kernel: jax.Array, limit: float) -> tuple[float, str
             "Use a smaller rate in the optimizer, or pass learning_rate= to compare all the same."
         )
     longest = limit * e.steps
-    times = np.geomspace(1e-5 * longest, longest, _GRID).astype(e.data.y_train.dtype)
-    train = e.flow((kernel, None), run.train[0, 0], None).at(times).train.mean
+    times = np.geomspace(1e-4 * longest, longest, _GRID).astype(e.data.y_train.dtype)
+    train = e.flow((kernel, None), run.train[0, 0], None, times).train.mean
     losses = np.asarray([float(mean_loss(e.loss, f, e.data.y_train)) for f in train])
-    below = np.flatnonzero(losses <= end)
-    if not len(below):
-        return longest / e.steps, (
+    if losses[-1] > end:
+        return limit, (
             f"gradient flow does not come down to the optimizer's training loss {end:.4g} in a "
             f"feasible time, only to {losses[-1]:.4g}: its stages end there"
         )
-    return float(times[below[0]]) / e.steps, (
+    # The flow's loss falls with time; rounding may let it rise, where it has stopped falling.
+    falling = np.minimum.accumulate(losses)[::-1]
+    time = float(np.exp(np.interp(end, falling, np.log(times[::-1]))))
+    return time / e.steps, (
         f"such that gradient flow ends at the optimizer's training loss, {end:.4g} on seed 0"
     )
