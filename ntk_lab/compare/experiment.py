@@ -47,8 +47,9 @@ class Experiment:
     ``kernels`` are the infinite-width NTKs of (train, train) and (test, train), or None: then
     predictions start from each seed's own empirical NTK. ``learning_rate`` is in units of NTK
     parameterization; the run uses it times ``net.learning_rate_scale()``. ``process`` is the
-    predicted distribution over initializations, where there is one. Stages of plain gradient
-    descent take ``substeps`` steps of that part of the rate for each step of the run.
+    predicted distribution over initializations, where there is one. ``descent_rate`` and
+    ``descent_record`` are those of the stages of plain gradient descent, where they differ from the
+    run's: for an optimizer of its own pace.
     """
 
     net: Network
@@ -63,7 +64,8 @@ class Experiment:
     kernel_points: int
     loss: Loss = squared
     process: Process | None = None
-    substeps: int = 1
+    descent_rate: float | None = None
+    descent_record: tuple[int, ...] | None = None
     linearized_optimizer: bool = False
 
     @cached_property
@@ -72,9 +74,21 @@ class Experiment:
         return self.learning_rate * self.net.learning_rate_scale()
 
     @cached_property
+    def plain(self) -> tuple[float, tuple[int, ...]]:
+        """Rate of the stages of gradient descent, and after which steps they are recorded."""
+        rate = self.rate if self.descent_rate is None else self.descent_rate
+        return rate, self.descent_record or self.record
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """Training times of the recorded steps, in the dtype of the targets."""
+        rate, record = self.plain
+        return rate * np.asarray(record).astype(self.data.y_train.dtype)
+
+    @cached_property
     def descent(self) -> optax.GradientTransformation:
         """Full-batch gradient descent."""
-        return optax.sgd(self.rate / self.substeps)
+        return optax.sgd(self.plain[0])
 
     @cached_property
     def parameters(self) -> int:
@@ -121,8 +135,8 @@ class Experiment:
 
     def _descend(self, params, seeds, **options) -> Trajectory:
         """Full-batch gradient descent, recorded at the times of the run."""
-        record = tuple(self.substeps * r for r in self.record)
-        steps = self.substeps * self.steps
+        record = self.plain[1]
+        steps = max(record[-1], self.steps) if self.descent_record is None else record[-1]
         return self._ensemble(params, seeds, self.descent, steps, record, None, **options)
 
     def train(self, params, seeds, **options) -> Trajectory:
@@ -186,7 +200,7 @@ class Experiment:
         x, x_test = self.data.x_train, self.data.x_test
         kernels = (ntk(self.net.apply, own, x), ntk(self.net.apply, own, x_test, x))
         start = linear.train[s, 0], linear.test[s, 0]
-        return _test_means(self.flow(kernels, *start, self._times))
+        return _test_means(self.flow(kernels, *start, self.times))
 
     def flow(self, kernels, f0_train, f0_test, times: np.ndarray, copies: int = 1) -> Prediction:
         """Gradient flow on the run's loss from given outputs, ``copies`` of them side by side."""
@@ -203,16 +217,11 @@ class Experiment:
         k_train, k_test = kernels
         y = np.tile(np.asarray(self.data.y_train), (1, copies))
         descent = gradient_descent(
-            k_train, y, k_test, learning_rate=self.rate / self.substeps,
+            k_train, y, k_test, learning_rate=self.plain[0],
             f0_train=f0_train, f0_test=f0_test, loss=self.loss,
         )  # fmt: skip
-        flow = self.flow(kernels, f0_train, f0_test, self._times, copies)
-        steps = self.substeps * np.asarray(self.record)
-        return _test_means(flow), _test_means(descent.at(steps))
-
-    @property
-    def _times(self) -> np.ndarray:
-        return self.rate * np.asarray(self.record).astype(self.data.y_train.dtype)
+        flow = self.flow(kernels, f0_train, f0_test, self.times, copies)
+        return _test_means(flow), _test_means(descent.at(np.asarray(self.plain[1])))
 
     def _check_divergence(self, runs: dict[str, Trajectory], seeds: list[int]) -> None:
         for name, run in runs.items():
@@ -231,7 +240,7 @@ class Experiment:
             raise StabilityError(
                 f"training diverged: the {name} of seed {seeds[bad[0]]} has outputs that are not "
                 f"finite after step {before}, the last recorded one that is. The learning rate "
-                f"{self.rate:.4g}{limit}. Use a smaller learning rate. Widths and seeds that "
+                f"{self.plain[0]:.4g}{limit}. Use a smaller learning rate. Widths and seeds that "
                 "finished before are kept in the folder, if there is one."
             )
 

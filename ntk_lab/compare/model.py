@@ -94,9 +94,9 @@ def compare_model(
         Steps of the optimizer, and after which of them to compare; default 16, log-spaced.
     learning_rate
         Of the stages of gradient flow and descent. Default: where ``optimizer`` is made already,
-        such that gradient flow reaches, at the end, the training loss that the optimizer reaches
-        (so the optimizer's gap is one of path, not of speed); otherwise 0.02 of the limit of
-        stability of the empirical NTK.
+        each recorded step of the run stands beside the time at which gradient flow has the same
+        training loss (so the optimizer's gap is one of path, not of speed); otherwise 0.02 of the
+        limit of stability of the empirical NTK.
     seeds
         Initializations, where ``params`` is a function.
 
@@ -117,8 +117,8 @@ def compare_model(
     -----
     Cost a seed: the run itself, about three times that for the linearized one, and an empirical
     NTK of ``(n C)^2`` numbers with its eigendecomposition, ``O((n C)^3)`` (squared error; other
-    losses integrate an equation instead). Stages of gradient descent take up to 20 smaller steps
-    for one of an optimizer that travels far; how many is in ``settings["substeps"]``.
+    losses integrate an equation instead). Stages of gradient descent take up to 20 steps for one
+    of an optimizer that travels far: ``settings["descent_steps"]``.
 
     Examples
     --------
@@ -145,8 +145,8 @@ def compare_model(
 
     def experiment(pace: Pace) -> Experiment:
         return Experiment(
-            net, None, data, pace.learning_rate, int(steps), record, optimizer, batch, int(key),
-            points, loss, None, pace.substeps, linearized_optimizer=True,
+            net, None, data, pace.rate, int(steps), record, optimizer, batch, int(key), points,
+            loss, None, pace.rate, pace.record, linearized_optimizer=True,
         )  # fmt: skip
 
     pace = find_pace(experiment, learning_rate)
@@ -157,11 +157,11 @@ def compare_model(
         "net": _describe(chosen.parameters),
         "model": _describe(chosen.parameters),
         "parameterization": None,
-        "learning_rate": pace.learning_rate,
-        "learning_rate_of_width": [pace.learning_rate],
+        "learning_rate": pace.rate,
+        "learning_rate_of_width": [pace.rate],
         "stability_limit": pace.limit,
         "pace": pace.remark,
-        "substeps": pace.substeps,
+        "descent_steps": list(pace.record),
         "train": len(data.x_train),
         "test": len(data.x_test),
         "dtype": data.y_train.dtype.name,
@@ -171,9 +171,9 @@ def compare_model(
         "key": int(key),
         "error_bars": "seeds" if callable(params) else "test examples",
     }
-    times = pace.learning_rate * np.asarray(record, float)
+    seeds_run = tuple(range(seeds))
     return Comparison(
-        measures, (_ONE,), tuple(range(seeds)), record, times, settings, tolerance, confidence
+        measures, (_ONE,), seeds_run, record, pace.times, settings, tolerance, confidence
     )
 
 
@@ -227,7 +227,7 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "model": fingerprint(*values),
         "data": fingerprint(*e.data[:4]),
         "learning_rate": f"{e.learning_rate:.6g}",
-        "substeps": e.substeps,
+        "descent": list(e.plain[1]),
         "steps": list(e.record),
         "optimizer": optimizer,
         "batch_size": e.batch_size,

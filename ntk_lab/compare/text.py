@@ -111,13 +111,13 @@ def conclusion(c: "Comparison") -> str:
     for width in c.widths:
         until, name = c.predicts_until(width), c.name(width)
         if until == c.times[-1]:
-            lines.append(f"{name}: kernel regression predicts the whole run.")
+            lines.append(f"{_upper(name)}: kernel regression predicts the whole run.")
         elif until > 0:
-            lines.append(f"{name}: kernel regression predicts up to time {until:.4g}.")
+            lines.append(f"{_upper(name)}: kernel regression predicts up to time {until:.4g}.")
         else:
             status = c.verdicts[width, c.steps[0]].status
             what = "fails" if status == "fails" else "is undecided"
-            lines.append(f"{name}: kernel regression {what} at the first recorded step.")
+            lines.append(f"{_upper(name)}: kernel regression {what} at the first recorded step.")
     lines += [_last_step(c), _horizon_line(c), *_ensemble_lines(c)]
     if c.theory is None:
         return "\n".join(lines + _of_model(c))
@@ -140,9 +140,15 @@ def horizon_text(c: "Comparison", width: int, gap: str = TOTAL) -> str:
     value = f"beyond the run, time {last:.3g}" if np.isinf(h.value) else f"time {h.value:.3g}"
     if len(c.seeds) < 2 and not c.one_run:
         return f"{value} (one seed: no interval)"
+    if np.isinf(h.lower):
+        return value
     lower = f"{h.lower:.3g}" if h.lower > 0 else f"below {c.times[0]:.3g}"
     upper = f"{h.upper:.3g}" if np.isfinite(h.upper) else "beyond the run"
     return f"{value} ({c.confidence:.0%} bounds {lower} to {upper})"
+
+
+def _upper(name: str) -> str:
+    return name[0].upper() + name[1:] if name.startswith("the ") else name
 
 
 def _horizon_line(c: "Comparison") -> str:
@@ -173,8 +179,8 @@ def _ensemble_lines(c: "Comparison") -> list[str]:
 def _of_model(c: "Comparison") -> list[str]:
     """What stands beside the budget of a model: its pace, and its kernel regime."""
     s, lines = c.settings, []
-    if c.settings["optimizer"]:
-        lines.append(f"Gradient flow runs at {s['learning_rate']:.4g} of time a step, {s['pace']}.")
+    if s["optimizer"]:
+        lines.append(f"Gradient flow runs {s['pace']}: {c.times[-1]:.4g} of time in all.")
     if f"gap/{UNDER_OPTIMIZER}" in c.measures:
         beside = gap_cell(c, UNDER_OPTIMIZER, 0, len(c.steps) - 1)
         lines.append(
