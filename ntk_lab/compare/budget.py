@@ -128,8 +128,12 @@ def _of_the_run(stages: Stages, data: Data) -> dict[str, np.ndarray]:
     kernels = np.asarray(run.ntk[s])
     drift = _norm(kernels[1:] - kernels[0]) / _norm(kernels[0])
     y = np.asarray(data.y_train)[spread(len(data.y_train), kernels.shape[-1])]
+    curvature = {}
+    if run.sharpness is not None and run.top_ntk is not None:
+        curvature["sharpness/of the loss"] = np.asarray(run.sharpness[s, 1:])
+        curvature["sharpness/of the kernel"] = np.asarray(run.top_ntk[s, 1:])
     evolution = kernel_evolution(kernels, targets=y, k=min(y.shape[1], len(y) - 1))
-    return {
+    return curvature | {
         "kernel/CKA with the start": evolution.cka[0, 1:],
         "kernel/overlap of top eigenvectors": evolution.overlap[0, 1:],
         "kernel/effective rank": evolution.effective_rank[1:],

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     import xarray
 
 _FILE = "comparison.nc"
-_AXES = {"gap": "cause", "error": "cause", "ensemble": "statistic", "kernel": "change"}
+_AXES = {
+    "gap": "cause",
+    "error": "cause",
+    "ensemble": "statistic",
+    "kernel": "change",
+    "sharpness": "curvature",
+}
 _ROUNDINGS = 1000  # gaps below so many roundings of their dtype are noise
 
 
@@ -38,6 +44,7 @@ class Comparison:
         standard errors from the finite number of test examples; ``displacement``; ``drift``
         (relative change of the empirical NTK); ``alignment`` of the NTK with the targets;
         ``kernel/<name>``, how else it changed (:func:`ntk_lab.empirical.kernel_evolution`);
+        ``sharpness/<name>``, if asked for;
         ``motion`` of the parameters; ``ensemble/<name>``, what :meth:`ensemble` summarises;
         ``train_loss``; ``test_loss/<predictor>`` and, for classes,
         ``accuracy/<predictor>``.

@@ -49,7 +49,7 @@ class Experiment:
     parameterization; the run uses it times ``net.learning_rate_scale()``. ``process`` is the
     predicted distribution over initializations, where there is one. ``descent_rate`` and
     ``descent_record`` are those of the stages of plain gradient descent, where they differ from the
-    run's: for an optimizer of its own pace.
+    run's: for an optimizer of its own pace. ``sharpness`` is that of the real run.
     """
 
     net: Network
@@ -67,6 +67,7 @@ class Experiment:
     descent_rate: float | None = None
     descent_record: tuple[int, ...] | None = None
     linearized_optimizer: bool = False
+    sharpness: bool = False
 
     @cached_property
     def rate(self) -> float:
@@ -111,10 +112,12 @@ class Experiment:
         params = self.start(seeds)
         runs = {
             "linearized network": self._descend(params, seeds, linearized=True),
-            "network under gradient descent": self._descend(params, seeds, kernel=True),
+            "network under gradient descent": self._descend(
+                params, seeds, kernel=True, sharpness=self.sharpness and not self.changed
+            ),
         }
         if self.changed:
-            runs["network"] = self.train(params, seeds, kernel=True)
+            runs["network"] = self.train(params, seeds, kernel=True, sharpness=self.sharpness)
             if self.linearized_optimizer:
                 name = "linearized network with the optimizer"
                 runs[name] = self.train(params, seeds, linearized=True)
@@ -145,7 +148,17 @@ class Experiment:
         return self._ensemble(params, seeds, optimizer, self.steps, self.record, batch, **options)
 
     def _ensemble(
-        self, params, seeds, optimizer, steps, record, batch, *, linearized=False, kernel=False
+        self,
+        params,
+        seeds,
+        optimizer,
+        steps,
+        record,
+        batch,
+        *,
+        linearized=False,
+        kernel=False,
+        sharpness=False,
     ) -> Trajectory:
         data = self.data
         points = spread(len(data.x_train), self.kernel_points)
@@ -163,6 +176,7 @@ class Experiment:
             key=jax.random.key(self.key),
             linearized=linearized,
             kernel_points=data.x_train[points] if kernel else None,
+            sharpness=sharpness,
             seeds=tuple(seeds),
             divergence="record",  # said below, with what to do about it
         )

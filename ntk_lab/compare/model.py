@@ -62,6 +62,7 @@ def compare_model(
     tolerance: float = 0.15,
     confidence: float = 0.95,
     kernel_points: int = 24,
+    sharpness: bool = False,
     key: int = 0,
     folder: str | os.PathLike | None = None,
     progress: Report = None,
@@ -85,7 +86,7 @@ def compare_model(
         Initial parameters: a pytree; or a function that draws one from a ``jax.random`` key, for
         error bars over ``seeds`` initializations. A single pytree is one run, whose error bars
         are those of the finite number of test examples (the delta method).
-    train, test, loss, batch_size, tolerance, confidence, kernel_points, key, folder, progress
+    train, test, loss, batch_size, tolerance, confidence
         As in :func:`ntk_lab.compare`.
     optimizer
         Any optax optimizer, or a function of the learning rate that gives one; default plain
@@ -99,6 +100,8 @@ def compare_model(
         limit of stability of the empirical NTK.
     seeds
         Initializations, where ``params`` is a function.
+    kernel_points, sharpness, key, folder, progress
+        As in :func:`ntk_lab.compare`.
 
     Returns
     -------
@@ -146,7 +149,7 @@ def compare_model(
     def experiment(pace: Pace) -> Experiment:
         return Experiment(
             net, None, data, pace.rate, int(steps), record, optimizer, batch, int(key), points,
-            loss, None, pace.rate, pace.record, linearized_optimizer=True,
+            loss, None, pace.rate, pace.record, linearized_optimizer=True, sharpness=sharpness,
         )  # fmt: skip
 
     pace = find_pace(experiment, learning_rate)
@@ -233,6 +236,7 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "batch_size": e.batch_size,
         "loss": loss_fingerprint(e.loss),
         "kernel_points": e.kernel_points,
+        "sharpness": e.sharpness,
         "key": e.key,
         "versions": {name: version(name) for name in ("ntk_lab", "jax", "jaxlib")},
     }

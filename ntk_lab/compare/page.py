@@ -111,7 +111,7 @@ $scaling_section
 $horizons
 $ensembles
 <h2>What moved, and what it means for the predictions</h2>
-<div class="figures">$drift $motion $kernel</div>
+<div class="figures">$drift $motion $kernel $sharpness</div>
 $accuracy
 <h2>What the numbers mean</h2>
 $meanings

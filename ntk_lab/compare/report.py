@@ -118,6 +118,11 @@ def _figures(c: "Comparison") -> dict[str, tuple["Figure", str]]:
         "motion": (_draw(plot.motion, c, [None]), "How far the parameters move in training."),
         "overview": (plot.overview(c), ""),
     }
+    if "sharpness/of the loss" in c.measures:
+        figures["sharpness"] = (
+            _draw(plot.sharpness, c, ends),
+            "Largest eigenvalues of the loss's Hessian and of the NTK, beside the stability limit.",
+        )
     if c.theory is None:  # there is no width to scale with
         del figures["scaling"]
     return figures
@@ -141,8 +146,8 @@ def _draw(draw: Any, c: "Comparison", widths: Sequence[int | None]) -> "Figure":
 def _html(c: "Comparison", folder: Path, captions: dict[str, str], command: str | None) -> str:
     first, middle, last = c.steps[0], c.steps[len(c.steps) // 2], c.steps[-1]
     steps = sorted({first, middle, last})
-    wide = ("budget", "accuracy", "kernel") if len(c.widths) > 1 else ()
-    figures = {"scaling": ""} | {
+    wide = ("budget", "accuracy", "kernel", "sharpness") if len(c.widths) > 1 else ()
+    figures = {"scaling": "", "sharpness": ""} | {
         n: _figure_html(folder / f"{n}.png", text, _PANEL_REM * (1 + (n in wide)))
         for n, text in captions.items()
     }

@@ -49,6 +49,7 @@ def compare(
     tolerance: float = 0.15,
     confidence: float = 0.95,
     kernel_points: int = 24,
+    sharpness: bool = False,
     key: int = 0,
     folder: str | os.PathLike | None = None,
     progress: Report = None,
@@ -97,6 +98,10 @@ def compare(
         two-sided level of intervals.
     kernel_points
         Training points on which the empirical NTK's drift is measured.
+    sharpness
+        Record the largest eigenvalues of the loss's Hessian and of the NTK (over the number of
+        examples) along the real run, both in the units in which ``2 / learning_rate`` is the limit
+        of stability.
     key
         Seed of all randomness.
     folder
@@ -159,7 +164,7 @@ def compare(
         experiments.append(
             Experiment(
                 sized, matrices, data, learning_rate, steps, record, optimizer, batch_size, key,
-                points, loss, process,
+                points, loss, process, sharpness=sharpness,
             )
         )  # fmt: skip
     checkpoint = None if folder is None else Checkpoint(folder, _settings(experiments[0]))
@@ -273,6 +278,7 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "batch_size": e.batch_size,
         "loss": loss_fingerprint(e.loss),
         "kernel_points": e.kernel_points,
+        "sharpness": e.sharpness,
         "key": e.key,
         "versions": {name: version(name) for name in ("ntk_lab", "jax", "jaxlib")},
     }

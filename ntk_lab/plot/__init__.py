@@ -17,6 +17,7 @@ from ntk_lab.plot.phase import phase as phase
 from ntk_lab.plot.scaling import scaling as scaling
 from ntk_lab.plot.shares import neurons as neurons
 from ntk_lab.plot.shares import shares as shares
+from ntk_lab.plot.sharpness import sharpness as sharpness
 from ntk_lab.plot.verdict import verdict as verdict
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "phase",
     "scaling",
     "shares",
+    "sharpness",
     "verdict",
 ]

@@ -1,6 +1,7 @@
 """Gaps are what their definitions say: against plain loops, exact limits and inequalities."""
 
 import jax
+import jax.flatten_util
 import numpy as np
 import optax
 import pytest
@@ -168,3 +169,20 @@ def test_sorted_data_missing_classes_and_repeated_examples_work():
 def test_a_network_that_diverges_below_the_kernels_limit_is_an_error():
     with pytest.raises(StabilityError, match=r"seed 0 .*not finite.*smaller"):
         compare(hidden(), regression(), optimizer=optax.sgd(1e6), steps=300, record=(300,))
+
+
+def test_sharpness_is_the_top_eigenvalue_of_a_dense_hessian():
+    c = compare(hidden(), regression(), sharpness=True, seeds=1)
+    (x, y), _ = regression()
+    net = hidden().with_width(16)
+    params = net.init(jax.random.fold_in(jax.random.key(0), 0), (3,), FLOAT)
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+
+    def loss(p):
+        return ((net.apply(unravel(p), x) - y) ** 2).sum() / (2 * len(x))
+
+    for _ in range(STEPS):
+        flat = flat - RATE * jax.grad(loss)(flat)
+    expected = np.linalg.eigvalsh(np.asarray(jax.hessian(loss)(flat), np.float64))[-1]
+    assert c.measures["sharpness/of the loss"][0, 0, 0] == pytest.approx(expected, rel=3e-3)
+    assert c.measures["sharpness/of the kernel"].shape == (1, 1, 1)
