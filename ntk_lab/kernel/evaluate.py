@@ -13,17 +13,17 @@ import numpy as np
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.kernel.check import check_inputs
-from ntk_lab.kernel.covariance import Covariance
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.layout import Carry, Full, Need
 from ntk_lab.kernel.masked import Masked
-from ntk_lab.kernel.native import Filter, Flat, Step, available, average_kernels
-from ntk_lab.kernel.native_diagonal import Means, diagonal_means
+from ntk_lab.kernel.native import available
+from ntk_lab.kernel.native_evaluate import attention_kernel, position_kernel
+from ntk_lab.kernel.native_steps import Filter, Step
 from ntk_lab.kernel.native_vectors import FEWEST, vector_kernels
 from ntk_lab.kernel.plan import Cost, Plan, count, make_plan
-from ntk_lab.kernel.positions import between_examples, with_exact_diagonal
+from ntk_lab.kernel.positions import between_examples
 from ntk_lab.kernel.result import Kernel
-from ntk_lab.kernel.state import Features, Inputs, State, moments
+from ntk_lab.kernel.state import Inputs, State, moments
 from ntk_lab.kernel.tiles import Progress, tiled
 
 # A symmetric kernel is computed in row panels of its upper triangle: few enough to leave each a
@@ -113,20 +113,15 @@ def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress
     small = x1.ndim == 2 and len(x1) * n2 <= _UNPLANNED and memory_limit is None
     if isinstance(x1, Graph) or (small and net.vocabulary_size is None):
         return _evaluate_static(net, x1, x2)
-    plan = _plan(net, x1.shape, n2, x2 is None, x1.dtype, carry, memory_limit)
     # Compiled loops know no masks.
     loops = not isinstance(x1, Masked) and available()
     native = net.native_steps(x1.shape[1:]) if loops else None
-    if native is not None:
-        steps, channels, tail = native
-        if not isinstance(steps[-1], Flat):
-            own = carry == Carry.OWN
-            return _evaluate_native(steps, channels, tail, x1, x2, own, progress)
-        large = len(x1) * n2 * math.prod(x1.shape[1:-1]) >= FEWEST
-        if carry == Carry.DIAGONAL and large:
-            flat = _evaluate_flat(steps, channels, tail, x1, x2, progress)
-            if flat is not None:
-                return flat
+    found = native and attention_kernel(native, x1, x2, memory_limit, progress)
+    if found is None:
+        plan = _plan(net, x1.shape, n2, x2 is None, x1.dtype, carry, memory_limit)
+        found = native and position_kernel(native, carry, x1, x2, progress)
+    if found is not None:
+        return found
     if plan.tiles == 1:
         return _evaluate_static(net, x1, x2)
     return tiled(partial(_evaluate_tile, net, carry), plan, x1, x2, progress)
@@ -146,44 +141,6 @@ def _evaluate_vectors(
     make_plan(Cost(1.0, 1.0), None, (n1, n2), x2 is None, 1, x1.dtype.itemsize, memory_limit)
     flat = None if x2 is None else x2.reshape(n2, -1)
     return vector_kernels(steps, x1.reshape(n1, -1), flat, progress)
-
-
-def _evaluate_native(steps: list[Step], channels: int, tail, x1, x2, own: bool, progress) -> Kernel:
-    data = np.asarray(x1), None if x2 is None else np.asarray(x2)
-    values = average_kernels(steps, *data, own, os.cpu_count() or 1, progress)
-    cov, ntk, var1, var2 = (jnp.asarray(v) for v in values)
-    same = jnp.eye(len(x1), dtype=bool) if x2 is None else jnp.zeros(cov.shape, bool)
-    k = with_exact_diagonal(var1[:, None], var2[None, :], cov, same if own else False)
-    state = moments(tail.propagate(Features(k, ntk, channels, same=same)))
-    return Kernel(state.cov.cov, state.ntk)
-
-
-def _evaluate_flat(steps: list[Step], channels: int, tail, x1, x2, progress) -> Kernel | None:
-    """Kernel of a network that flattens images, by compiled loops; None where there are none."""
-    images = None if x2 is None else _as_images(x2)
-    means = diagonal_means(steps[:-1], _as_images(x1), images, progress)
-    if means is None:
-        return None
-    return _after_flattening(tail, channels, x2 is None, means)
-
-
-def _as_images(x: jax.Array) -> np.ndarray:
-    """Data with two spatial axes."""
-    data = np.asarray(x)
-    return data if data.ndim == 4 else data[:, None]
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _after_flattening(tail, channels: int, symmetric: bool, means: Means) -> Kernel:
-    m1, m2 = jnp.asarray(means.m1)[:, None], jnp.asarray(means.m2)[None, :]
-    var1, var2, scale = means.var1[:, None], means.var2[None, :], m1 * m2
-    k = Covariance.from_distance(var1, var2, scale * means.distance, m2 / m1)
-    same = jnp.eye(len(m1), dtype=bool) if symmetric else jnp.zeros(scale.shape, bool)
-    ntk = scale * means.ntk
-    state = moments(tail.propagate(Features(k, ntk, channels, same=same)))
-    kernel = Kernel(state.cov.cov, state.ntk)
-    # Exactly symmetric: the weighting treats the two sides differently, to rounding.
-    return jax.tree.map(lambda k: jnp.triu(k) + jnp.triu(k, 1).T, kernel) if symmetric else kernel
 
 
 def plan_kernel(

@@ -12,85 +12,15 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import jax
 import numpy as np
 
 from ntk_lab.kernel.arccosine import half_angle_series
-from ntk_lab.kernel.positions import Window
-
-
-@dataclass(frozen=True)
-class Filter:
-    """A layer with shared weights: windows, and its scales as ``Weighted`` uses them."""
-
-    windows: tuple[Window, ...]
-    signal: float
-    constant: float
-    weight_tangent: float
-    bias_tangent: float
-
-    @property
-    def windows_of_two(self) -> tuple[Window, ...]:
-        """Windows of two axes, the first of which may be of size one."""
-        return (Window.single(),) * (2 - len(self.windows)) + self.windows
-
-
-@dataclass(frozen=True)
-class TwoSlopes:
-    """Activation ``a min(x, 0) + b max(x, 0)``."""
-
-    a: float
-    b: float
-
-
-@dataclass(frozen=True)
-class Erf:
-    """Activation ``a erf(b x) + c``, of vectors only."""
-
-    a: float
-    b: float
-    c: float
-
-
-@dataclass(frozen=True)
-class Fork:
-    """Begin of a branch beside a skip connection, of vectors only."""
-
-
-@dataclass(frozen=True)
-class Join:
-    """End of the branch: its output is added to what stood at the last :class:`Fork`."""
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Pooling: one matrix for each spatial axis."""
-
-    matrices: tuple[np.ndarray, ...] = field(hash=False, compare=False)
-
-    @property
-    def matrices_of_two(self) -> tuple[np.ndarray, ...]:
-        """Matrices of two axes, the first of which may be of size one."""
-        return (np.eye(1),) * (2 - len(self.matrices)) + self.matrices
-
-
-@dataclass(frozen=True)
-class Average:
-    """Pooling over all positions, times ``factor``: the end of what is computed here."""
-
-    factor: float
-
-
-@dataclass(frozen=True)
-class Flat:
-    """Flattening: a mean over equal positions, the end of what is computed by loops."""
-
-
-Step = Filter | TwoSlopes | Erf | Fork | Join | Mix | Average | Flat
+from ntk_lab.kernel.native_steps import Average, Filter, Mix, Step, TwoSlopes
 
 
 def available() -> bool:
@@ -102,8 +32,22 @@ def available() -> bool:
     return (
         os.environ.get("NTK_LAB_NATIVE", "1") != "0"
         and jax.default_backend() == "cpu"
-        and importlib.util.find_spec("numba") is not None
+        and _installed()
     )
+
+
+@cache
+def _installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+@cache
+def shared_pool(workers: int, process: int) -> ThreadPoolExecutor:
+    """Threads that stay: starting them takes as long as a small kernel.
+
+    ``process`` is ``os.getpid()``: threads do not live on in a forked process.
+    """
+    return ThreadPoolExecutor(workers, thread_name_prefix=f"ntk_lab-{process}")
 
 
 @lru_cache(maxsize=2)

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ntk_lab.kernel.native import Filter, Step, TwoSlopes, half_angle_constants
+from ntk_lab.kernel.native import half_angle_constants
+from ntk_lab.kernel.native_steps import Filter, Step, TwoSlopes
 
 # Examples whose constants are in memory at a time, on each side, and rows of one task.
 _EXAMPLES, _ROWS = 512, 8

@@ -62,8 +62,8 @@ def tile(
                 continue
             for r in range(rows):
                 i, j = i0 + top + r, j0 + left
-                _start(rho, data1, data2, top + r, left, i, j, count, e, t, threshold)
-                _run(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, series)
+                begin(rho, data1, data2, top + r, left, i, j, count, e, t, threshold)
+                advance(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, series)
                 last, scale = len(program), side1[len(program), 0, i]
                 bad = False
                 for c in range(np.uintp(count)):
@@ -80,7 +80,8 @@ def tile(
 
 
 @compiled
-def _start(rho, data1, data2, row, left, i, j, count, e, t, threshold):
+def begin(rho, data1, data2, row, left, i, j, count, e, t, threshold):
+    """``e`` of vector ``i`` and the vectors from ``j`` on, whose correlations are in ``rho``."""
     doubtful = False
     half, one, zero = rho.dtype.type(0.5), rho.dtype.type(1), rho.dtype.type(0)
     for c in range(np.uintp(count)):
@@ -108,7 +109,8 @@ def _from_difference(data1, data2, i, j, acute):
 
 
 @compiled
-def _run(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, series):
+def advance(e, t, stack_e, stack_t, i, j, count, program, numbers, side1, side2, series):
+    """All operations for vector ``i`` and the vectors from ``j`` on, in place."""
     level = 0
     for k in range(len(program)):
         op = program[k]

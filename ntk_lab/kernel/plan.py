@@ -99,11 +99,7 @@ def make_plan(
     largest = 1.0 if carry is None else cost.largest
     per_pair = 8 * largest * itemsize
     whole = result + per_pair * n1 * n2
-    if memory_limit is not None:
-        limit = memory_limit
-    else:
-        # What is free takes longer to find out than a small kernel.
-        limit = _SURELY_FREE if whole < _SURELY_FREE else int(_SHARE * free_memory())
+    limit = available_memory(memory_limit, whole)
     room = limit - result
     if room < per_pair:
         raise InputError(
@@ -122,6 +118,14 @@ def make_plan(
     operations = cost.total * n1 * n2 * (0.5 if symmetric else 1)
     area = int(per_pair * tile[0] * tile[1])
     return Plan(shape, name, tile, tiles, area, result, operations, min(workers, tiles))
+
+
+def available_memory(limit: int | None, needed: float) -> int:
+    """Bytes that may be used by what needs about so many: half of what is free unless told."""
+    if limit is not None:
+        return limit
+    # What is free takes longer to find out than a small kernel.
+    return _SURELY_FREE if needed < _SURELY_FREE else int(_SHARE * free_memory())
 
 
 def _tile(n1: int, n2: int, pairs: float) -> tuple[int, int]:

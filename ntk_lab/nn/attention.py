@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State, moments
@@ -20,6 +21,7 @@ from ntk_lab.kernel.attention import (
 )
 from ntk_lab.kernel.attention_sampling import Mechanism, random_weights
 from ntk_lab.kernel.layout import Carry
+from ntk_lab.kernel.native_steps import Attend, Step
 from ntk_lab.nn.graph import nodes
 from ntk_lab.nn.masked import mask_of
 from ntk_lab.nn.mechanism import MECHANISMS, attention_slopes, attention_weights
@@ -290,13 +292,31 @@ class GlobalSelfAttention(Module):
         constant = None if self.b_std is None else self.b_std**2
         return readout(state, heads.scale(self._output_value**2), self.width, constant)
 
+    def native_step(self, shape: tuple[int, ...]) -> Step | None:
+        if self.scaling != "linear" or self.mechanism != "softmax":
+            return None
+        share, covariance = self._embedding(shape[-1], shape[:-1])
+        bias = 0.0 if self.b_std is None else self.b_std**2
+        scores = share, self.w_pos_emb_std**2 * covariance
+        scales = self._query_key, self._output_value
+        return Attend(*scales, bias, self.causal, self.val_pos_emb, scores)
+
+    def _embedding(self, channels: int, sizes: tuple[int, ...]) -> tuple[float, np.ndarray]:
+        """Factor on the moments of inputs of queries and keys, and covariance that is added.
+
+        The latter is times ``w_pos_emb_std^2``, in which kernels are differentiable.
+        """
+        if self.pos_emb == "none":
+            return 1.0, np.zeros((math.prod(sizes),) * 2)
+        covariance = embedding_covariance(sizes, self.pos_emb_decay, self.pos_emb_p_norm)
+        _, _, extra, total, _ = self._widths(channels)
+        share = (1.0, 1.0) if self.pos_emb == "sum" else (channels / total, extra / total)
+        return share[0], share[1] * covariance
+
     def _embedded_moments(self, plain: Moments, channels: int, sizes: tuple[int, ...]) -> Moments:
         """Moments of the inputs of queries and keys."""
         if self.pos_emb == "none":
             return plain
-        covariance = embedding_covariance(sizes, self.pos_emb_decay, self.pos_emb_p_norm)
+        share, covariance = self._embedding(channels, sizes)
         variance = self.w_pos_emb_std**2 * jnp.asarray(covariance, plain.cov.dtype)
-        if self.pos_emb == "sum":
-            return plain.affine(1, variance)
-        _, _, extra, total, _ = self._widths(channels)
-        return plain.affine(channels / total, extra / total * variance)
+        return plain.affine(share, variance)

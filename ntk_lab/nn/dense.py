@@ -3,7 +3,7 @@
 import jax
 
 from ntk_lab.errors import InputError
-from ntk_lab.kernel.native import Step
+from ntk_lab.kernel.native_steps import Step
 from ntk_lab.nn.module import Params, hyper, module
 from ntk_lab.nn.parameterization import Parameterization
 from ntk_lab.nn.weighted import Weighted

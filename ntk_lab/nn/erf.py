@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from ntk_lab.kernel import Covariance, native
-from ntk_lab.kernel.native import Step
+from ntk_lab.kernel import Covariance, native_steps
+from ntk_lab.kernel.native_steps import Step
 from ntk_lab.nn.activation import Activation
 from ntk_lab.nn.module import hyper, module
 
@@ -31,7 +31,7 @@ class Erf(Activation):
         return self.a * jax.lax.erf(self.b * x) + self.c
 
     def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
-        return [native.Erf(self.a, self.b, self.c)] if len(shape) == 1 and self.b else None
+        return [native_steps.Erf(self.a, self.b, self.c)] if len(shape) == 1 and self.b else None
 
     def dual(self, cov: Covariance) -> tuple[Covariance, jax.Array]:
         k = cov.scale(self.b**2)

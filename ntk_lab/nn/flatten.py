@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ntk_lab.kernel import Inputs, Need, State
 from ntk_lab.kernel.layout import Carry
-from ntk_lab.kernel.native import Flat, Step
+from ntk_lab.kernel.native_steps import Flat, Step
 from ntk_lab.kernel.positions import flatten
 from ntk_lab.nn.module import Module, Params, module
 

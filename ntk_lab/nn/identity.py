@@ -3,7 +3,7 @@
 import jax
 
 from ntk_lab.kernel import State
-from ntk_lab.kernel.native import Step
+from ntk_lab.kernel.native_steps import Step
 from ntk_lab.nn.module import Module, Params, module
 
 

@@ -35,7 +35,7 @@ import numpy as np
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Kernel, Need, Plan, State, evaluate, plan_kernel
-from ntk_lab.kernel.native import Step
+from ntk_lab.kernel.native_steps import Step
 from ntk_lab.nn.graph import Graph
 from ntk_lab.nn.masked import Masked, accept_masks, refusal
 from ntk_lab.nn.parameterization import (

@@ -9,7 +9,7 @@ import numpy as np
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State, moments
-from ntk_lab.kernel.native import Average, Mix, Step
+from ntk_lab.kernel.native_steps import Average, Mix, Step
 from ntk_lab.kernel.positions import Window, average, mix
 from ntk_lab.nn.module import Module, Params, module
 from ntk_lab.nn.window import along_axes, check_spatial, check_window, filter_windows

@@ -4,7 +4,7 @@ import jax
 
 from ntk_lab.kernel import Covariance
 from ntk_lab.kernel.arccosine import half_plane, rectified_gap, rectified_product
-from ntk_lab.kernel.native import Step, TwoSlopes
+from ntk_lab.kernel.native_steps import Step, TwoSlopes
 from ntk_lab.nn.activation import Activation
 from ntk_lab.nn.module import module
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Features, Need, State, moments
 from ntk_lab.kernel.layout import Full
-from ntk_lab.kernel.native import Step
+from ntk_lab.kernel.native_steps import Step
 from ntk_lab.nn.graph import feed, nodes
 from ntk_lab.nn.masked import passed_on
 from ntk_lab.nn.module import Module, Params, module, submodules

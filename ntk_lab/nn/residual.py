@@ -5,7 +5,7 @@ import jax
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State, moments
 from ntk_lab.kernel.combine import sum_of_independent
-from ntk_lab.kernel.native import Fork, Join, Step
+from ntk_lab.kernel.native_steps import Fork, Join, Step
 from ntk_lab.nn.graph import feed, nodes
 from ntk_lab.nn.module import Module, Params, module, submodules
 

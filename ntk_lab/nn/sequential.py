@@ -4,7 +4,7 @@ import jax
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Need, State
-from ntk_lab.kernel.native import Average, Flat, Step
+from ntk_lab.kernel.native_steps import Average, Flat, Step
 from ntk_lab.nn.graph import feed, nodes
 from ntk_lab.nn.masked import passed_on
 from ntk_lab.nn.module import Module, Params, module, submodules

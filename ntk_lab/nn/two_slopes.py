@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from ntk_lab.kernel import Covariance, native
+from ntk_lab.kernel import Covariance, native_steps
 from ntk_lab.kernel.arccosine import half_plane, rectified_product, two_slope_gap
-from ntk_lab.kernel.native import Step
+from ntk_lab.kernel.native_steps import Step
 from ntk_lab.nn.activation import Activation
 
 
@@ -30,11 +30,11 @@ class TwoSlopes(Activation):
         return jnp.where(x < 0, a * x, b * x)
 
     def native_step(self, shape: tuple[int, ...]) -> Step | None:
-        return native.TwoSlopes(*self.slopes())
+        return native_steps.TwoSlopes(*self.slopes())
 
     def vector_steps(self, shape: tuple[int, ...]) -> list[Step] | None:
         a, b = self.slopes()
-        return [native.TwoSlopes(a, b)] if len(shape) == 1 and (a or b) else None
+        return [native_steps.TwoSlopes(a, b)] if len(shape) == 1 and (a or b) else None
 
     def dual(self, cov: Covariance) -> tuple[Covariance, jax.Array]:
         a, b = self.slopes()

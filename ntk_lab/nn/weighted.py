@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Features, State, moments
 from ntk_lab.kernel.covariance import Covariance
-from ntk_lab.kernel.native import Filter, Step
+from ntk_lab.kernel.native_steps import Filter, Step
 from ntk_lab.kernel.positions import Window, shared_filter
 from ntk_lab.nn.module import Module, Params
 from ntk_lab.nn.parameterization import (

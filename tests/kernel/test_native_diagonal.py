@@ -1,20 +1,16 @@
 """Compiled loops over equal positions give the same kernels as the portable way."""
 
-import importlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import ntk_lab as ntk
-from ntk_lab.kernel import native_diagonal
+from ntk_lab.kernel import native_diagonal, native_evaluate
 from tests.kernel.convolutions import conv, inputs, portable
 
 pytest.importorskip("numba")
 
-# The package exports a function of the same name.
-evaluate = importlib.import_module("ntk_lab.kernel.evaluate")
 RELU, FLAT = ntk.nn.Relu(), ntk.nn.Flatten()
 
 
@@ -42,7 +38,7 @@ NETWORKS = {
 @pytest.fixture
 def loops(monkeypatch):
     """Loops for small kernels too, in tiles that do not divide the number of examples."""
-    monkeypatch.setattr(evaluate, "FEWEST", 1)
+    monkeypatch.setattr(native_evaluate, "FEWEST", 1)
     monkeypatch.setattr(native_diagonal, "_EXAMPLES", 32)
     monkeypatch.setattr(native_diagonal, "_CACHED", 2**12)
 
@@ -53,9 +49,9 @@ def test_compiled_loops_agree_with_the_portable_way(monkeypatch, loops, name, sy
     net = NETWORKS[name]
     x = (inputs(net, 41, 0),) if symmetric else (inputs(net, 3, 0), inputs(net, 35, 1))
     taken = []
-    original = evaluate.diagonal_means
+    original = native_evaluate.diagonal_means
     monkeypatch.setattr(
-        evaluate, "diagonal_means", lambda *a: taken.append(original(*a)) or taken[-1]
+        native_evaluate, "diagonal_means", lambda *a: taken.append(original(*a)) or taken[-1]
     )
     actual = net.kernel(*x)
     assert taken[0] is not None
