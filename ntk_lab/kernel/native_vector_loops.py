@@ -56,10 +56,10 @@ def tile(
     block, block_t = np.empty((ROWS, COLUMNS), rho.dtype), np.empty((ROWS, COLUMNS), rho.dtype)
     for top in range(0, height, ROWS):
         rows = min(ROWS, height - top)
-        for left in range(0, width, COLUMNS):
+        # Of a mirrored tile on the diagonal, whole vectors from about there on.
+        first = max(0, (i0 + top - j0) // ROWS * ROWS) if mirror else 0
+        for left in range(first, width, COLUMNS):
             count = min(COLUMNS, width - left)
-            if mirror and j0 + left + count <= i0 + top:
-                continue
             for r in range(rows):
                 i, j = i0 + top + r, j0 + left
                 begin(rho, data1, data2, top + r, left, i, j, count, e, t, threshold)
