@@ -1,5 +1,7 @@
 """Does kernel regression predict this training run, how far, until when, and if not, why."""
 
+from ntk_lab.compare.after import AfterKernelRegression as AfterKernelRegression
+from ntk_lab.compare.after import after_kernel_regression as after_kernel_regression
 from ntk_lab.compare.comparison import Comparison as Comparison
 from ntk_lab.compare.horizon import Horizon as Horizon
 from ntk_lab.compare.model import compare_model as compare_model
@@ -13,6 +15,7 @@ from ntk_lab.compare.statistics import Verdict as Verdict
 from ntk_lab.progress import Progress as Progress
 
 __all__ = [
+    "AfterKernelRegression",
     "Comparison",
     "EnsembleFit",
     "Exponent",
@@ -21,6 +24,7 @@ __all__ = [
     "Progress",
     "RequiredWidth",
     "Verdict",
+    "after_kernel_regression",
     "compare",
     "compare_model",
     "phase_diagram",

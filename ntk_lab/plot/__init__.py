@@ -11,6 +11,10 @@ from ntk_lab.plot.drift import drift as drift
 from ntk_lab.plot.evolution import eigenvalues as eigenvalues
 from ntk_lab.plot.evolution import evolution as evolution
 from ntk_lab.plot.kernel import kernel as kernel
+from ntk_lab.plot.landscape import curvature as curvature
+from ntk_lab.plot.landscape import learning_rate_phases as learning_rate_phases
+from ntk_lab.plot.landscape import loss_line as loss_line
+from ntk_lab.plot.landscape import loss_plane as loss_plane
 from ntk_lab.plot.motion import motion as motion
 from ntk_lab.plot.overview import overview as overview
 from ntk_lab.plot.phase import phase as phase
@@ -23,10 +27,14 @@ from ntk_lab.plot.verdict import verdict as verdict
 __all__ = [
     "accuracy",
     "budget",
+    "curvature",
     "drift",
     "eigenvalues",
     "evolution",
     "kernel",
+    "learning_rate_phases",
+    "loss_line",
+    "loss_plane",
     "motion",
     "neurons",
     "overview",

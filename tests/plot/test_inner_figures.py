@@ -10,6 +10,7 @@ from ntk_lab import plot
 from ntk_lab.empirical import Shares, kernel_evolution
 from ntk_lab.empirical.prediction_shares import PredictionShares
 from ntk_lab.errors import InputError
+from ntk_lab.train import Curvature, LearningRatePhases, LossLine, LossPlane, phase_of
 
 RNG = np.random.default_rng(0)
 
@@ -56,6 +57,35 @@ def of_prediction(points=0):
     return PredictionShares(("a", "b"), parts, one[0], rest, shares, 0.3, 0.3, points)
 
 
+def curved(hessian=True, steps=(0, 10, 20)):
+    values = np.array([[10.0], [15.0], [18.0]])
+    first = (values, 0.1 * values) if hessian else (None, None)
+    return Curvature(steps, np.ones(3), *first, 0.9 * values, 0.01 * values)
+
+
+def line(test=True):
+    s = np.linspace(0, 1, 9)
+    train = (1 - s) + 0.5 * np.sin(2 * np.pi * s)
+    return LossLine(s, train, train + 0.1 if test else None)
+
+
+def plane():
+    a = np.linspace(-1, 1, 9)
+    return LossPlane(a, a, a[None] ** 2 + 3 * a[:, None] ** 2, (None, None))
+
+
+def phases():
+    runs = {0.5: [1, 0.1], 3.0: [1, 9, 0.1], 6.0: [1, 9, np.inf], 3.5: [1, 9, 8]}
+    final = {0.5: 0.5, 3.0: 1.2, 6.0: np.nan, 3.5: 3.0}
+    found = [phase_of(runs[r], [r, final[r]], 1.0) for r in sorted(runs)]
+    ratios = np.array(sorted(runs))
+    curvature = np.array([[r, final[r]] for r in ratios])
+    steps = np.array([0, 2])
+    return LearningRatePhases(
+        ratios, ratios, 1.0, np.ones((4, 3)), steps, curvature, None, tuple(found)
+    )
+
+
 DRAWN = {
     "evolution": lambda ax: plot.evolution(evolving(), ax),
     "evolution without targets": lambda ax: plot.evolution(evolving(False, (0, 1)), ax),
@@ -63,6 +93,12 @@ DRAWN = {
     "shares": lambda ax: plot.shares(of_layers(), ax),
     "shares without targets": lambda ax: plot.shares(of_layers(False), ax),
     "prediction": lambda ax: plot.shares(of_prediction(), ax),
+    "curvature": lambda ax: plot.curvature(curved(), ax, 0.1),
+    "curvature of the kernel": lambda ax: plot.curvature(curved(hessian=False), ax),
+    "line": lambda ax: plot.loss_line(line(), ax),
+    "line without test": lambda ax: plot.loss_line(line(False), ax),
+    "plane": lambda ax: plot.loss_plane(plane(), ax),
+    "phases": lambda ax: plot.learning_rate_phases(phases(), ax),
     "neurons": lambda ax: plot.neurons(RNG.exponential(size=50), ax),
 }
 
@@ -130,3 +166,33 @@ def test_neurons_are_counted_to_one_half():
     assert title(ax) == "1 of 4 neurons carries half of the layer's share"
     with pytest.raises(InputError, match="none negative"):
         plot.neurons([-1.0, 2.0], axes())
+
+
+def test_curvature_has_the_limit_of_the_learning_rate():
+    ax = axes()
+    *_, limit = plot.curvature(curved(), ax, 0.1)
+    assert limit.get_ydata()[0] == 20
+    assert "from 0.5 to 0.9 of what the learning rate allows" in title(ax)
+    with pytest.raises(InputError, match="numbers are needed"):
+        plot.curvature(curved(steps=("start", "middle", "end")), axes())
+
+
+def test_a_line_names_its_barrier():
+    ax = axes()
+    train, test, chord = plot.loss_line(line(), ax)
+    np.testing.assert_array_equal(train.get_ydata(), line().train)
+    np.testing.assert_array_equal(test.get_ydata(), line().test)
+    np.testing.assert_allclose(chord.get_ydata(), [1, 0], atol=1e-12)
+    assert "A barrier of 0.5" in title(ax)
+    falls = LossLine(np.array([0.0, 0.5, 1]), np.array([3.0, 2, 1]), None)
+    plot.loss_line(falls, ax := axes())
+    assert title(ax) == "The training loss only falls along the straight line"
+
+
+def test_phases_have_a_colour_each():
+    ax = axes()
+    points = plot.learning_rate_phases(phases(), ax)
+    assert labels(ax) == ["lazy", "catapult", "divergent", "undecided", "unchanged", "limit"]
+    assert len({p.get_color() for p in points[:4]}) == 4
+    np.testing.assert_allclose(points[1].get_ydata(), [1.2])
+    assert "Lazy up to 0.5, training up to 3" in title(ax)
