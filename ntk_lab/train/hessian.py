@@ -96,7 +96,8 @@ def hessian_eigenvalues(
 
     Notes
     -----
-    Block Lanczos iteration (:func:`ntk_lab.solve.top_eigenpairs`). A product costs about four
+    Block Lanczos iteration (:func:`ntk_lab.solve.top_eigenpairs`); for the largest eigenvalue
+    alone :func:`sharpness` needs less memory. A product costs about four
     evaluations of ``f`` with their gradients; memory for ``4 top + 12 block`` vectors like the
     parameters.
 

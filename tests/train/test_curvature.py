@@ -82,6 +82,12 @@ def test_the_gauss_newton_part_of_squared_error_has_the_eigenvalues_of_the_ntk()
     assert_close(found.eigenvalues, np.linalg.eigvalsh(kernel)[::-1][:3] / 8, factor=10)
 
 
+def test_the_first_eigenvalue_is_the_sharpness_that_ensembles_record():
+    several = hessian_eigenvalues(f, PARAMS, X, Y, top=2, tol=TIGHT)
+    one = ntk.train.sharpness(f, PARAMS, X, Y, key=jax.random.key(5))
+    assert abs(float(several.eigenvalues[0]) - one.value) <= 1e-3 * one.value
+
+
 def test_negative_curvature_does_not_hide_the_largest_eigenvalue():
     found = hessian_eigenvalues(
         lambda w, x: x @ w**3, -jnp.ones((3, 1)), X, 50 + Y[:, :1], tol=1e-4
