@@ -118,7 +118,9 @@ def optimizer_fingerprint(optimizer: optax.GradientTransformation, params: Any, 
         carry, sizes = jax.lax.scan(step, (params, optimizer.init(params)), jnp.arange(steps))
         return jax.tree.leaves(carry[0]), sizes
 
-    return fingerprint(*jax.tree.leaves(run(params)))
+    # Some of optax's optimizers mix dtypes.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return fingerprint(*jax.tree.leaves(run(params)))
 
 
 def loss_fingerprint(loss: Loss) -> str:
