@@ -16,7 +16,7 @@ from ntk_lab.empirical import ntk
 from ntk_lab.errors import StabilityError
 from ntk_lab.losses import Loss, squared
 from ntk_lab.predict import Prediction, gradient_descent, gradient_flow, max_learning_rate
-from ntk_lab.train import Trajectory, ensemble
+from ntk_lab.train import Trajectory, ensemble, linearized_descent
 
 # Of the ODE for losses other than squared error: far below any gap that is told apart.
 _FLOW_RTOL = 1e-5
@@ -111,7 +111,7 @@ class Experiment:
         """Measures of each seed, each an array over the recorded steps."""
         params = self.start(seeds)
         runs = {
-            "linearized network": self._descend(params, seeds, linearized=True),
+            "linearized network": self._linearized(params, seeds),
             "network under gradient descent": self._descend(
                 params, seeds, kernel=True, sharpness=self.sharpness and not self.changed
             ),
@@ -141,6 +141,16 @@ class Experiment:
         record = self.plain[1]
         steps = max(record[-1], self.steps) if self.descent_record is None else record[-1]
         return self._ensemble(params, seeds, self.descent, steps, record, None, **options)
+
+    def _linearized(self, params, seeds) -> Trajectory:
+        """The linearized network under full-batch gradient descent."""
+        if self.loss is not squared:
+            return self._descend(params, seeds, linearized=True)
+        data, (rate, record) = self.data, self.plain
+        return linearized_descent(
+            self.net.apply, params, data.x_train, data.y_train, data.x_test,
+            learning_rate=rate, steps=record[-1], record=(0, *record), seeds=tuple(seeds),
+        )  # fmt: skip
 
     def train(self, params, seeds, **options) -> Trajectory:
         """The network, or its linearization, as it is really trained."""

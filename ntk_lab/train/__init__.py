@@ -14,6 +14,7 @@ from ntk_lab.train.landscape import LossLine as LossLine
 from ntk_lab.train.landscape import LossPlane as LossPlane
 from ntk_lab.train.landscape import loss_along_line as loss_along_line
 from ntk_lab.train.landscape import loss_plane as loss_plane
+from ntk_lab.train.linear import linearized_descent as linearized_descent
 from ntk_lab.train.phases import LearningRatePhases as LearningRatePhases
 from ntk_lab.train.phases import learning_rate_phases as learning_rate_phases
 from ntk_lab.train.record import Sketch as Sketch
@@ -38,6 +39,7 @@ __all__ = [
     "ensemble",
     "hessian_eigenvalues",
     "learning_rate_phases",
+    "linearized_descent",
     "log_spaced",
     "loss_along_line",
     "loss_plane",

@@ -12,7 +12,8 @@ import optax
 from ntk_lab.errors import InputError, StabilityError
 from ntk_lab.losses import Loss, read_loss
 from ntk_lab.progress import Progress
-from ntk_lab.train.batches import check_batch, order_key
+from ntk_lab.train.arguments import check, numbers_of, read_arrays
+from ntk_lab.train.batches import order_key
 from ntk_lab.train.groups import plan_groups, read_memory, unlooped
 from ntk_lab.train.program import Model, Params, count, program
 from ntk_lab.train.record import Kernel, Recorder, check_kernel
@@ -142,18 +143,14 @@ def ensemble(
             "'ends', and 'warn', 'raise' or 'record'."
         )
     limit = read_memory(memory)
-    params, y_train = jax.tree.map(jnp.asarray, params), jnp.asarray(y_train)
-    x_train, x_test, kernel_points = (
-        jax.tree.map(jnp.asarray, x) for x in (x_train, x_test, kernel_points)
-    )
-    _check(f, params, x_train, y_train, x_test, batch_size)
+    arrays = read_arrays(params, x_train, y_train, x_test, kernel_points)
+    params, x_train, y_train, x_test, kernel_points = arrays
+    check(f, *arrays[:4], batch_size)
     if batch_size is not None and key is None:
         raise InputError("mini-batches are drawn at random: pass key=jax.random.key(...).")
     key = jax.random.key(0) if key is None else key
     total = count(params)
-    seeds = tuple(range(total)) if seeds is None else tuple(int(s) for s in seeds)
-    if len(seeds) != total:
-        raise InputError(f"got {len(seeds)} seeds for parameters of {total} networks.")
+    seeds = numbers_of(seeds, total)
     batch = None if batch_size in (None, count(x_train)) else batch_size
     looped = not unlooped(f, params, x_train)
     made = program(f, optimizer, read_loss(loss), batch, linearized, looped)
@@ -193,39 +190,3 @@ def _told(trajectory: Trajectory, seeds: tuple[int, ...], divergence: str) -> Tr
         raise error
     warnings.warn(text, RuntimeWarning, stacklevel=3)
     return trajectory
-
-
-def _check(f, params, x_train, y_train, x_test, batch_size) -> None:
-    n = count(x_train)
-    if y_train.ndim != 2 or len(y_train) != n:
-        raise InputError(
-            f"{n} training examples have targets of shape {y_train.shape}; expected ({n}, outputs)."
-        )
-    if not jnp.issubdtype(y_train.dtype, jnp.floating):
-        raise InputError(
-            f"targets are {y_train.dtype}; expected floating-point numbers, one column an output. "
-            "Class numbers become targets by jax.nn.one_hot(y, classes)."
-        )
-    if x_test is not None:
-        one, other = ([leaf.shape[1:] for leaf in jax.tree.leaves(x)] for x in (x_train, x_test))
-        if one != other:
-            raise InputError(
-                f"training examples have shape {_shown(one)} and test examples {_shown(other)}; "
-                "they must be equal."
-            )
-    if batch_size is not None:
-        check_batch(n, batch_size)
-    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(params)}
-    if len(counts) != 1 or 0 in counts:
-        raise InputError(
-            "every array of params needs the seeds on its first axis, as many as in all others; "
-            f"got first axes of {sorted(counts)}."
-        )
-    first = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape[1:], p.dtype), params)
-    shape = jax.eval_shape(f, first, x_train).shape
-    if shape != y_train.shape:
-        raise InputError(f"the network has outputs {shape} and the targets shape {y_train.shape}.")
-
-
-def _shown(shapes: list[tuple[int, ...]]) -> str:
-    return ", ".join(map(str, shapes))

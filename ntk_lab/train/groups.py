@@ -13,7 +13,7 @@ from ntk_lab.train.program import Carry, Program, count, has_convolutions
 
 # Below so many products of parameters and examples an update, the overhead of its operations is
 # more than their work, and seeds are vectorised on CPUs too.
-_TINY = 2e5
+_TINY = 3e6
 _UNITS = {"": 1.0, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 

@@ -103,13 +103,20 @@ class Recorder:
         return jnp.asarray(np.concatenate(parts, axis=1))
 
     def _of_one(self, params: Any, params0: Any, seed: int, finite: bool) -> Record:
-        key = jax.random.fold_in(self.key, jnp.uint32(seed))
+        key = self._key(seed)
         found: Record = {}
         if self.points is not None:
             found |= self._kernel(params0 if self.program.linearized else params, key, finite)
         if self.sharpness:
             found |= self._sharpness(params, params0, key, finite)
         return found
+
+    def kernel_of(self, params: Any, seed: int) -> Record:
+        """What is recorded of the kernel of one seed's network."""
+        return self._kernel(params, self._key(seed), True)
+
+    def _key(self, seed: int) -> jax.Array:
+        return jax.random.fold_in(self.key, jnp.uint32(seed))
 
     def _kernel(self, params: Any, key: jax.Array, finite: bool) -> Record:
         f, points, outputs, dtype = self.program.f, self.points, self.y.shape[1], self.y.dtype
