@@ -15,6 +15,7 @@ _FORMS = {
     "gram": "Gram products",
     "mixed": "mixed product",
     "rows": "gradients by matrix product",
+    "readout": "gradients by channel",
 }
 _KINDS = {"direct": "gradients, elementwise", "opaque": "general rule"}
 
