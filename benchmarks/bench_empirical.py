@@ -5,8 +5,9 @@ Jacobian contraction or NTK-vector products, timed once where it is slow. Peak m
 fresh process above what it held before the kernel. The floor is the operations that the plan
 counts at the rate of a large matrix product, measured here.
 
-``python bench_empirical.py [case ...]`` runs some of the cases and saves nothing, with ``--quick``
-without memory and stock; ``--peaks`` measures memory only.
+``python bench_empirical.py [case ...]`` runs some of the cases and replaces their rows in what is
+saved; with ``--quick``, without memory and stock, it saves nothing; ``--peaks`` measures
+memory only.
 """
 
 import json
@@ -151,12 +152,19 @@ def main() -> None:
     untuned = [r.ratio for r in rows if any(r.case.startswith(name) for name in DRAWN) and r.ratio]
     if untuned:
         print(f"geometric mean over drawn models: {statistics.geometric_mean(untuned):.3g}")
-    if not chosen:
+    if "--quick" not in sys.argv:
         harness.save(
             "empirical",
             rows,
             claim="Finite-width NTKs of any function are faster and need less memory",
             rival="neural-tangents",
+            order=[
+                f"{name}, {mode}, against {'structured' if kinds == 'both' else kinds}"
+                for name, (_, outputs, kinds) in (CASES | DRAWN).items()
+                for mode in outputs
+            ]
+            if chosen
+            else None,
         )
 
 

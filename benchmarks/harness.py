@@ -154,10 +154,26 @@ def elementwise_rate() -> float:
     return x.size * terms / (1e-3 * median_ms(lambda: polynomial(x)))
 
 
-def save(name: str, rows: Sequence[Row], *, claim: str, rival: str | None = None) -> Path:
-    """Write ``results/<name>.json``: the rows, what they claim, and on what they were measured."""
+def save(
+    name: str,
+    rows: Sequence[Row],
+    *,
+    claim: str,
+    rival: str | None = None,
+    order: Sequence[str] | None = None,
+) -> Path:
+    """Write ``results/<name>.json``: the rows, what they claim, and on what they were measured.
+
+    With ``order``, the names of all cases, rows of other cases that are there already are kept: a
+    long benchmark can be run in pieces, on one machine and with one set of versions.
+    """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
+    found = {row.case: rounded(dataclasses.asdict(row)) for row in rows}
+    if order is not None and path.exists():
+        old = {row["case"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+        both = old | found
+        found = {case: both[case] for case in order if case in both}
     record = {
         "name": name,
         "claim": claim,
@@ -166,7 +182,7 @@ def save(name: str, rows: Sequence[Row], *, claim: str, rival: str | None = None
         "machine": machine(),
         "versions": versions(),
         "x64": bool(jax.config.jax_enable_x64),
-        "rows": [rounded(dataclasses.asdict(row)) for row in rows],
+        "rows": list(found.values()),
     }
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path

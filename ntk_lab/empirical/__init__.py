@@ -2,6 +2,7 @@
 
 from ntk_lab.empirical.after_kernels import AfterKernels as AfterKernels
 from ntk_lab.empirical.after_kernels import after_kernels as after_kernels
+from ntk_lab.empirical.contributions import contributions as contributions
 from ntk_lab.empirical.effective_rank import effective_rank as effective_rank
 from ntk_lab.empirical.effective_rank import participation_ratio as participation_ratio
 from ntk_lab.empirical.eigenspaces import choose_k as choose_k
@@ -11,7 +12,6 @@ from ntk_lab.empirical.linearize import linearize as linearize
 from ntk_lab.empirical.monte_carlo import MonteCarloKernel as MonteCarloKernel
 from ntk_lab.empirical.monte_carlo import monte_carlo_kernel as monte_carlo_kernel
 from ntk_lab.empirical.nngp import nngp as nngp
-from ntk_lab.empirical.ntk import contributions as contributions
 from ntk_lab.empirical.ntk import ntk as ntk
 from ntk_lab.empirical.operator import Operator as Operator
 from ntk_lab.empirical.operator import operator as operator

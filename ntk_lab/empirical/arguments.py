@@ -17,6 +17,8 @@ from ntk_lab.errors import InputError, NumericalError
 
 Select = Callable[[str], bool] | Any
 
+_FEW = 2**16  # entries that are looked at sooner than a compiled program is called
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -56,7 +58,7 @@ class Arguments:
             selected=self.selected,
             structured=structured,
             merge=merge,
-            x64=jnp.zeros(0, float).dtype == jnp.float64,
+            x64=jnp.result_type(float) == jnp.float64,
             precision=str(getattr(jax.config, "jax_default_matmul_precision", None)),
         )
 
@@ -66,7 +68,7 @@ def arguments(f: Any, params: Any, x1: Any, x2: Any, select: Select | None) -> A
     if not callable(f):
         raise InputError(f"f is {type(f).__name__}; expected a function f(params, x).")
     flat, tree = jax.tree.flatten(params)
-    paths, leaves = list(_paths(tree)), [jnp.asarray(leaf) for leaf in flat]
+    paths, leaves = list(_paths(tree)), [as_array(leaf) for leaf in flat]
     inputs1 = _batch("x1", x1)
     inputs2 = None if x2 is None else _batch("x2", x2)
     if inputs2 is not None:
@@ -91,8 +93,13 @@ def _paths(tree: Any) -> tuple[str, ...]:
     return tuple(jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs)
 
 
+def as_array(leaf: Any) -> jax.Array:
+    """``jnp.asarray``, which takes its time even for what is one."""
+    return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
+
+
 def _batch(name: str, x: Any) -> list[Any]:
-    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(x)]
+    leaves = [as_array(leaf) for leaf in jax.tree.leaves(x)]
     shapes = [leaf.shape for leaf in leaves]
     if not leaves or any(not s for s in shapes) or len({s[0] for s in shapes}) != 1:
         raise InputError(
@@ -145,12 +152,12 @@ def _selected(select: Any, params: Any, paths: list[str], leaves: list[Any]) -> 
 def result_of(f: Any, params: Any, x: Any) -> Any:
     """Shape and dtype of ``f(params, x)``, traced once for all values of a shape."""
     flat, tree = jax.tree.flatten((params, x))
-    avals = tuple(jax.typeof(jnp.asarray(leaf)) for leaf in flat)
+    avals = tuple(jax.typeof(as_array(leaf)) for leaf in flat)
     try:
         hash((f, avals))
     except TypeError:
         return jax.eval_shape(f, params, x)
-    return _result(f, tree, avals, str(jnp.zeros(0, float).dtype))
+    return _result(f, tree, avals, str(jnp.result_type(float)))
 
 
 @lru_cache(maxsize=64)
@@ -232,6 +239,12 @@ class Named(Protocol):
         ...
 
 
+def _finite(kernel: Any) -> bool:
+    if kernel.size < _FEW:
+        return bool(np.isfinite(np.asarray(kernel)).all())
+    return bool(_all_finite(kernel))
+
+
 @jax.jit
 def _all_finite(kernel: jax.Array) -> jax.Array:
     return jnp.isfinite(kernel).all()
@@ -239,7 +252,7 @@ def _all_finite(kernel: jax.Array) -> jax.Array:
 
 def check_finite(kernel: Any, args: Named) -> None:
     """Refuse kernels with NaN or infinity, and say where they may come from."""
-    if not is_concrete(kernel) or bool(_all_finite(kernel)):
+    if not is_concrete(kernel) or _finite(kernel):
         return
     bad = [
         args.paths[i] or "params"
@@ -267,7 +280,7 @@ def cotangents(outputs: Any, args: Arguments) -> tuple[Mode, jax.Array, bool]:
                 f"outputs={outputs!r}; choose 'full', 'trace' or 'diagonal', or give an array "
                 f"({count}, k) that the outputs are multiplied by."
             )
-        return outputs, jnp.asarray(np.eye(count, dtype=dtype)), False
+        return outputs, _identity(count, str(dtype)), False
     projection = jnp.asarray(outputs)
     if projection.ndim not in (1, 2) or len(projection) != count:
         raise InputError(
@@ -277,6 +290,16 @@ def cotangents(outputs: Any, args: Arguments) -> tuple[Mode, jax.Array, bool]:
     vector = projection.ndim == 1
     projection = projection[:, None] if vector else projection
     return "full", projection.T.astype(dtype), vector
+
+
+def _identity(count: int, dtype: str) -> jax.Array:
+    with jax.ensure_compile_time_eval():  # kept for later calls, so never a traced value
+        return _cached_identity(count, dtype)
+
+
+@lru_cache(maxsize=16)
+def _cached_identity(count: int, dtype: str) -> jax.Array:
+    return jnp.asarray(np.eye(count, dtype=dtype))
 
 
 def check_method(method: str) -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ntk_lab.empirical.compiled import compiled
-from ntk_lab.empirical.structured.factors import Factor, Mode, contract, formed, pieces, take
+from ntk_lab.empirical.structured.factors import Factor, Mode, contract, formed, slabs, take
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -17,8 +17,21 @@ _PANELS = 4
 _SMALL = 2**19  # entries of a kernel below which copying the panels takes longer than it saves
 
 
-@partial(compiled, static_argnames=("mode", "groups", "dtype"))
-def rectangle(
+class Contraction(NamedTuple):
+    """One kernel for each group of parts, from the factors of one set of examples or of two."""
+
+    mode: Mode
+    groups: Groups
+    dtype: str
+
+    def __call__(self, left: Sequence[Factor], right: Sequence[Factor] | None) -> list[jax.Array]:
+        """Of one set where ``right`` is None."""
+        if right is None:
+            return _square(left, *self)
+        return _rectangle(left, right, *self)
+
+
+def _rectangle(
     left: Sequence[Factor], right: Sequence[Factor], mode: Mode, groups: Groups, dtype: str
 ) -> list[jax.Array]:
     """All pairs of two sets of examples."""
@@ -30,8 +43,10 @@ def rectangle(
     return results
 
 
-@partial(compiled, static_argnames=("mode", "groups", "dtype"))
-def square(factors: Sequence[Factor], mode: Mode, groups: Groups, dtype: str) -> list[jax.Array]:
+rectangle = partial(compiled, static_argnames=("mode", "groups", "dtype"))(_rectangle)
+
+
+def _square(factors: Sequence[Factor], mode: Mode, groups: Groups, dtype: str) -> list[jax.Array]:
     """All pairs of one set of examples, from panels above the diagonal."""
     shape = jax.tree.leaves(factors[0])[0].shape
     n = shape[0]
@@ -50,11 +65,11 @@ def _upper(factors: Sequence[Factor], mode: Mode, edges: list[int], dtype: str) 
         if factor.form == "mixed":
             whole = whole + contract(factor, factor, mode, upper=True).astype(dtype)
             continue
-        for piece, share in pieces(factor, mode, n):
-            ready = formed(piece)
+        for slab in slabs(factor, n):
+            ready = formed(slab)
             for band, start in enumerate(edges[:-1]):
                 left, right = take(ready, start, edges[band + 1]), take(ready, start, edges[-1])
-                bands[band] = bands[band] + share * contract(left, right, mode).astype(dtype)
+                bands[band] = bands[band] + contract(left, right, mode).astype(dtype)
     if not isinstance(whole, int):
         for band, start in enumerate(edges[:-1]):
             bands[band] = bands[band] + whole[start : edges[band + 1], :, start:]
@@ -63,8 +78,8 @@ def _upper(factors: Sequence[Factor], mode: Mode, edges: list[int], dtype: str) 
 
 def _pair(left: Factor, right: Factor, mode: Mode) -> jax.Array:
     most = max(len(jax.tree.leaves(side)[0]) for side in (left, right))
-    both = zip(pieces(left, mode, most), pieces(right, mode, most), strict=True)
-    parts = [share * contract(a, b, mode) for (a, share), (b, _) in both]
+    both = zip(slabs(left, most), slabs(right, most), strict=True)
+    parts = [contract(a, b, mode) for a, b in both]
     return sum(parts[1:], start=parts[0])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.arguments import Arguments
-from ntk_lab.empirical.contraction import Groups, mirror, rectangle, square
+from ntk_lab.empirical.contraction import Contraction, Groups, mirror, rectangle
 from ntk_lab.empirical.release import release, resident
 from ntk_lab.empirical.structured.build import Program
 from ntk_lab.empirical.structured.costs import Problem, choose
@@ -118,11 +118,7 @@ def once(
     The program runs on ``leaves``, for two sets of cotangents.
     """
     program, parts, mode, dtype = recipe
-    left = program.features(parts, leaves, inputs[0], bases[0])
-    if inputs[1] is None:
-        return square(left, mode, groups, dtype)
-    right = program.features(parts, leaves, inputs[1], bases[1])
-    return rectangle(left, right, mode, groups, dtype)
+    return program.consumed(parts, Contraction(mode, groups, dtype), leaves, inputs, bases)
 
 
 def walk(job: Job, groups: Groups, skip: int = 0) -> Iterator[tuple[Place, list[jax.Array]]]:

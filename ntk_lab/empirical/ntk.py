@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, Literal, overload
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.empirical import engine
@@ -20,7 +19,7 @@ from ntk_lab.empirical.arguments import (
 from ntk_lab.empirical.on_disk import on_disk
 from ntk_lab.empirical.structured.build import build
 from ntk_lab.empirical.tiles import default_memory
-from ntk_lab.empirical.vector_products import by_vector_products
+from ntk_lab.empirical.vector_products import by_vector_products, cheaper
 from ntk_lab.errors import InputError
 
 Params = Any
@@ -91,11 +90,13 @@ def ntk(
         array ``(C, k)``: the full kernel of the ``k`` outputs ``f @ array``, shape
         ``(n1, n2, k, k)``; an array ``(C,)``: the kernel of ``f @ array``, shape ``(n1, n2)``.
     method
-        ``"structured"``, which ``"auto"`` chooses: one backward pass to every use of a
-        parameter, then for each parameter the cheaper of matrix products of gradients and
+        ``"structured"``, which ``"auto"`` chooses nearly always: one backward pass to every use of
+        a parameter, then for each parameter the cheaper of matrix products of gradients and
         products of Gram matrices; an exact general rule where a use is not recognised (see
         :func:`plan`). ``"jacobian"``: the general rule for all. ``"vector-products"``: a backward
-        and a forward pass a column, without Jacobians. All give the same kernel.
+        and a forward pass a column, without Jacobians, which ``"auto"`` chooses where it takes
+        less than an eighth of the operations: many outputs, and long weights that are, for
+        instance, normalized first. All give the same kernel.
     memory
         Bytes that may be used beside parameters, inputs and the result; default a quarter of
         what is free. The result is the same, to rounding, for every limit.
@@ -149,93 +150,18 @@ def ntk(
     limit = default_memory() if memory is None else memory
     program = build(f, args.signature(method in ("auto", "structured"), merge=True))
     check_examples(program, args)
-    if method == "vector-products":
-        if path is not None:
-            raise InputError(
-                "method='vector-products' computes columns rather than tiles, which are not "
-                "written to disk. Choose 'auto', or leave path out."
-            )
+    if method == "vector-products" and path is not None:
+        raise InputError(
+            "method='vector-products' computes columns rather than tiles, which are not "
+            "written to disk. Choose 'auto', or leave path out."
+        )
+    job = None if method == "vector-products" else engine.job(args, program, mode, basis, limit)
+    if job is None or (method == "auto" and path is None and cheaper(job, limit)):
         kernel = by_vector_products(args, program, mode, basis, limit, progress)
     elif path is not None:
-        job = engine.job(args, program, mode, basis, limit)
         kernel = on_disk(job, path, method, memory, progress)
         return kernel[:, :, 0, 0] if squeeze else kernel
     else:
-        job = engine.job(args, program, mode, basis, limit)
         (kernel,) = engine.kernels(job, (tuple(range(len(job.parts))),), progress)
     check_finite(kernel, args)
     return kernel[:, :, 0, 0] if squeeze else kernel
-
-
-def contributions(
-    f: Model,
-    params: Params,
-    x1: Any,
-    x2: Any = None,
-    *,
-    outputs: Outputs | jax.Array | np.ndarray = "full",
-    memory: float | None = None,
-    progress: Progress | None = None,
-    select: Select | None = None,
-    group: Callable[[str], str] | None = None,
-) -> dict[str, jax.Array]:
-    """The part of each parameter, or group of parameters, in the empirical NTK.
-
-    ``Theta = sum_p J_p(x1) J_p(x2)^T`` over parameters ``p``: which part of the network carries
-    the kernel.
-
-    Parameters
-    ----------
-    f, params, x1, x2, outputs, memory, progress, select
-        As for :func:`ntk`.
-    group
-        From the path of a parameter (``"layers/0/w"``) to the name of its group; by default each
-        parameter is its own.
-
-    Returns
-    -------
-    dict
-        From names, in the order of ``params``, to kernels of the shape that :func:`ntk` returns,
-        which add up to it. Parameters that do not matter have zeros.
-
-    Raises
-    ------
-    InputError, NumericalError
-        As for :func:`ntk`.
-
-    Notes
-    -----
-    One pass for all of them; costs as :func:`ntk`, and memory for one result each.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp, ntk_lab as ntk
-    >>> f = lambda p, x: x @ p["w"] + p["b"][None]
-    >>> p = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
-    >>> parts = ntk.empirical.contributions(f, p, 2 * jnp.eye(3), outputs="trace")
-    >>> {name: float(kernel[0, 0]) for name, kernel in parts.items()}
-    {'b': 1.0, 'w': 4.0}
-    """
-    args = arguments(f, params, x1, x2, select)
-    mode, basis, squeeze = cotangents(outputs, args)
-    limit = default_memory() if memory is None else memory
-    program = build(f, args.signature(structured=True, merge=False))
-    check_examples(program, args)
-    job = engine.job(args, program, mode, basis, limit)
-    names = {leaf: args.paths[leaf] for leaf in args.selected}
-    if group is not None:
-        names = {leaf: str(group(path)) for leaf, path in names.items()}
-    members: dict[str, list[int]] = {name: [] for name in names.values()}
-    for number, part in enumerate(job.parts):
-        members[names[part.leaf]].append(number)
-    present = {name: tuple(group) for name, group in members.items() if group}
-    found = dict(zip(present, engine.kernels(job, tuple(present.values()), progress), strict=True))
-    n1, n2 = args.sizes
-    result = {}
-    for name in members:
-        kernel = found.get(name)
-        if kernel is None:
-            kernel = jnp.zeros((n1, n2, *job.trailing), args.dtype)
-        check_finite(kernel, args)
-        result[name] = kernel[:, :, 0, 0] if squeeze else kernel
-    return result

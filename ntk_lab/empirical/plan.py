@@ -1,6 +1,6 @@
 """What a kernel will cost, parameter by parameter, before anything is computed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ntk_lab.empirical import engine
@@ -10,11 +10,13 @@ from ntk_lab.empirical.structured.build import build
 from ntk_lab.empirical.structured.costs import Problem, backward, cost
 from ntk_lab.empirical.structured.program import Part
 from ntk_lab.empirical.tiles import default_memory
+from ntk_lab.empirical.vector_products import cheaper, columns
 
 _FORMS = {
     "gram": "Gram products",
     "mixed": "mixed product",
     "rows": "gradients by matrix product",
+    "readout": "gradients by channel",
 }
 _KINDS = {"direct": "gradients, elementwise", "opaque": "general rule"}
 
@@ -61,6 +63,9 @@ class EmpiricalPlan:
         Of everything, and held at once beside parameters, inputs and the result.
     block, tiles, cotangents
         Examples of a tile along each axis, number of tiles, outputs of each example at once.
+    columns
+        Operations of products column by column (``method="vector-products"``) where ``"auto"``
+        computes the kernel so and not as above; else None.
     """
 
     parameters: tuple[ParameterPlan, ...]
@@ -70,6 +75,7 @@ class EmpiricalPlan:
     block: int
     tiles: int
     cotangents: int
+    columns: float | None = None
 
     @property
     def fallbacks(self) -> dict[str, str]:
@@ -90,6 +96,11 @@ class EmpiricalPlan:
             f"tile{'s' if self.tiles != 1 else ''} of {self.block} examples, "
             f"{self.cotangents} outputs at a time"
         )
+        if self.columns is not None:
+            lines.append(
+                f"computed column by column instead, by vector products: {self.columns:.2g} "
+                "operations"
+            )
         return "\n".join(lines)
 
 
@@ -144,7 +155,10 @@ def plan(
     limit = default_memory() if memory is None else memory
     program = build(f, args.signature(method in ("auto", "structured"), merge=True))
     job = engine.job(args, program, mode, basis, limit)
-    return _described(job)
+    described = _described(job)
+    if method == "auto" and cheaper(job, limit):
+        return replace(described, columns=columns(args, program, len(basis)))
+    return described
 
 
 def _described(job: engine.Job) -> EmpiricalPlan:

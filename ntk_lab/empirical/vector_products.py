@@ -9,11 +9,18 @@ import jax.numpy as jnp
 
 from ntk_lab.empirical.arguments import Arguments
 from ntk_lab.empirical.compiled import compiled
+from ntk_lab.empirical.engine import Job
 from ntk_lab.empirical.structured.build import Program
+from ntk_lab.empirical.structured.costs import backward, cost
 from ntk_lab.empirical.structured.factors import Mode
 from ntk_lab.errors import InputError
 
 Progress = Callable[[int, int], Any]
+
+# Products read every parameter once a column and a batch; the larger products of gradients are that
+# much faster an operation.
+_MARGIN = 8
+_SMALL = 1e7  # operations of a kernel for which any way is good
 
 
 def by_vector_products(
@@ -29,11 +36,7 @@ def by_vector_products(
     shape = (n1, n2, *{"full": (k, k), "diagonal": (k,), "trace": ()}[mode])
     if 0 in shape:
         return jnp.zeros(shape, args.dtype)
-    chosen = [args.leaves[i] for i in args.selected]
-    itemsize = jnp.dtype(args.dtype).itemsize
-    parameters = sum(leaf.size for leaf in chosen)
-    total = sum(v.aval.size for e in program.closed.jaxpr.eqns for v in e.outvars)
-    one = itemsize * (2 * parameters + 2 * total * n1 + 2 * n1 * k)
+    one = _bytes(args, program, k)
     size = int(memory // one)
     if size < 1:
         raise InputError(
@@ -58,6 +61,55 @@ def by_vector_products(
         return result.reshape(n2, k, n1, k).transpose(2, 0, 3, 1)
     result = result.reshape(n2, k, n1).transpose(2, 0, 1)
     return result if mode == "diagonal" else result.mean(axis=2)
+
+
+def cheaper(job: Job, memory: float) -> bool:
+    """Whether products, within ``memory``, take far fewer operations than the job.
+
+    That is where parameters whose gradients have to be formed entry by entry, or by the general
+    rule, are long, and outputs many: weights that are normalized, orthogonalized or squared first.
+    Forward passes of derivatives cannot go through a function with its own backward rule.
+    """
+    args, program, problem = job.args, job.program, job.problem
+    if all(p.kind not in ("opaque", "direct") for p in job.parts):
+        return False
+    costs = [cost(p, args.leaves[p.leaf].shape, problem) for p in job.parts]
+    operations = sum(c.operations(problem) for c in costs)
+    return (
+        operations > _SMALL
+        and _MARGIN * columns(args, program, problem.outputs) < operations
+        and _bytes(args, program, problem.outputs) <= memory
+        and not _backward_only(program.closed.jaxpr)
+    )
+
+
+def _backward_only(jaxpr: Any) -> bool:
+    """Whether a function with its own backward rule is called somewhere."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name.startswith("custom_vjp_call"):
+            return True
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(value) and _backward_only(getattr(value, "jaxpr", value)):
+                return True
+    return False
+
+
+def _is_program(value: Any) -> bool:
+    return hasattr(getattr(value, "jaxpr", value), "eqns")
+
+
+def columns(args: Arguments, program: Program, k: int) -> float:
+    """Operations: of each column one backward pass, and one forward pass of all examples."""
+    n1, n2 = args.sizes
+    return 2 * backward(program.closed)[2] * n2 * k * (1 + n1)
+
+
+def _bytes(args: Arguments, program: Program, k: int) -> int:
+    """Of one column."""
+    n1, _ = args.sizes
+    parameters = sum(args.leaves[i].size for i in args.selected)
+    total = sum(v.aval.size for e in program.closed.jaxpr.eqns for v in e.outvars)
+    return jnp.dtype(args.dtype).itemsize * (2 * parameters + 2 * total * n1 + 2 * n1 * k)
 
 
 @partial(compiled, static_argnums=(0, 1, 2))

@@ -47,7 +47,7 @@ def test_the_memory_limit_changes_tiles_but_not_the_kernel(example, outputs):
     f, params, x, kernel = example
     whole = ntk.empirical.plan(f, params, x, outputs=outputs)
     seen = set()
-    for share in (0.6, 0.3, 0.1):
+    for share in (0.8, 0.6, 0.3, 0.1):
         memory = share * whole.bytes
         try:
             plan = ntk.empirical.plan(f, params, x, outputs=outputs, memory=memory)
@@ -319,3 +319,39 @@ def test_a_large_symmetric_kernel_from_panels_equals_the_square():
     x = jax.random.normal(jax.random.key(0), (250, 4))
     square = ntk.empirical.ntk(f, params, x, x)
     assert_close(ntk.empirical.ntk(f, params, x), square, factor=10)
+
+
+def test_auto_takes_vector_products_where_gradients_are_long_and_outputs_many():
+    key = jax.random.key(0)
+    params = {"w": jax.random.normal(key, (20, 200)), "g": jnp.ones(200)}
+
+    def f(p, x):  # weight normalization: no use of the weight is linear in it
+        return x @ (p["w"] / jnp.linalg.norm(p["w"], axis=0, keepdims=True) * p["g"][None])
+
+    x = jax.random.normal(key, (3, 20))
+    plan = ntk.empirical.plan(f, params, x)
+    assert plan.columns is not None
+    assert plan.columns < plan.operations / 8
+    assert "vector products" in str(plan)
+    calls = []
+    kernel = ntk.empirical.ntk(f, params, x, progress=lambda *call: calls.append(call))
+    assert calls[-1][0] == calls[-1][1]
+    assert_close(kernel, ntk.empirical.ntk(f, params, x, method="jacobian"), factor=20)
+    few = ntk.empirical.plan(lambda p, x: f(p, x)[:, :2], params, x)
+    assert few.columns is None
+
+
+def test_plans_name_what_takes_the_general_rule():
+    w = jnp.ones((3, 3))
+    x = jnp.ones((2, 3))
+
+    def looped(w, x):
+        return jax.lax.scan(lambda h, _: (jnp.tanh(h @ w), None), x, length=3000)[0]
+
+    reasons = {
+        "concatenate": lambda w, x: x @ jnp.concatenate([w, w], axis=1),
+        "pad": lambda w, x: x @ jnp.pad(w, ((0, 0), (1, 1))),
+        "scan": looped,
+    }
+    for word, f in reasons.items():
+        assert word in ntk.empirical.plan(f, w, x).fallbacks[""]

@@ -1,4 +1,4 @@
-"""Traces of long gradients, a few outputs at a time, on batches of any two sizes."""
+"""Long gradients, a slab at a time, on batches of any two sizes."""
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,8 @@ def data(n, seed):
 @pytest.fixture
 def low_thresholds(monkeypatch):
     """So that small cases are cut as large ones are."""
-    monkeypatch.setattr(factors, "_FEWEST", 4)
-    monkeypatch.setattr(factors, "_MANY", 1)
-    monkeypatch.setattr(factors, "PIECES", 3)
+    monkeypatch.setattr(factors, "_CACHED", 2**8)
+    monkeypatch.setattr(factors, "_LARGEST", 2**12)
     jax.clear_caches()
     yield
     jax.clear_caches()

@@ -291,3 +291,17 @@ def test_vector_products_and_traced_values_are_refused(tmp_path):
     with pytest.raises(InputError, match="traced by jit"):
         jax.jit(lambda p: kernel(tmp_path, params=p))(PARAMS)
     assert not list(tmp_path.iterdir())
+
+
+def test_contributions_on_disk_equal_those_in_memory(tmp_path):
+    settings = {**limits(FULL), "group": lambda path: path if path == "v" else "a/b"}
+    expected = ntk.empirical.contributions(f, PARAMS, X, X2, **settings)
+    for _ in range(2):  # the second time they are read
+        found = ntk.empirical.contributions(f, PARAMS, X, X2, path=tmp_path, **settings)
+        assert list(found) == list(expected) == ["a/b", "v"]
+        for name, kernel in expected.items():
+            np.testing.assert_allclose(found[name], kernel, rtol=1e-5, atol=1e-5)
+    assert (tmp_path / "a.b" / "kernel.npy").exists()
+    names = {"w": "a/b", "b": "a.b", "v": "v"}
+    with pytest.raises(InputError, match="share folders"):
+        ntk.empirical.contributions(f, PARAMS, X, path=tmp_path, group=names.get)

@@ -72,6 +72,8 @@ def forced(parts, form):
     def fits(part):
         if form == "mixed":
             return part.kind == "outer" and part.sizes[0] == 1
+        if form == "readout":
+            return part.readout is not None
         return part.kind in ("outer", "tokens")
 
     return [replace(p, form=form, early=form == "rows") if fits(p) else p for p in parts]
@@ -83,7 +85,7 @@ def test_every_form_gives_the_exact_kernel(example):
     program = build(f, args.signature(structured=True, merge=True))
     job = engine.job(args, program, "full", jnp.eye(j.shape[1]), 1e9)
     tried = [job.parts]  # what the cost model chose is tried elsewhere
-    for form in ("gram", "mixed", "rows"):
+    for form in ("gram", "mixed", "readout", "rows"):
         parts = forced(job.parts, form)
         if parts in tried:
             continue

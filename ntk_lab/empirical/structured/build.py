@@ -1,7 +1,7 @@
 """From ``f(params, x)`` to a program, cached by function and shapes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from ntk_lab.empirical.structured import program as programs
 from ntk_lab.empirical.structured.factors import Factor
 from ntk_lab.empirical.structured.narrow import narrowed
 from ntk_lab.empirical.structured.program import Part
+from ntk_lab.empirical.structured.readout import readout_of
 from ntk_lab.empirical.structured.trace import flatten
 from ntk_lab.empirical.structured.uses import Uses, find_uses, merge_biases
 
@@ -26,6 +27,7 @@ class Program:
         self.outputs: int = closed.jaxpr.outvars[0].aval.shape[0]
         self.checked = False
         self._compiled = compiled(self._features, static_argnums=0)
+        self._whole = compiled(self._consumed, static_argnums=(0, 1))
 
     def features(
         self, parts: Sequence[Part], leaves: Sequence[Any], inputs: Sequence[Any], basis: Any
@@ -34,9 +36,32 @@ class Program:
         values = [*self.consts, *leaves]
         return self._compiled(tuple(parts), values, list(inputs), basis)
 
+    def consumed(
+        self,
+        parts: Sequence[Part],
+        consume: Callable[..., Any],
+        leaves: Sequence[Any],
+        inputs: tuple[Any, Any],
+        bases: tuple[Any, Any],
+    ) -> Any:
+        """What ``consume`` makes of the contributions of one batch (the other None) or of two.
+
+        One compiled program, which holds no contribution for longer than it needs it. ``consume``
+        can be hashed.
+        """
+        values = [*self.consts, *leaves]
+        return self._whole(tuple(parts), consume, values, inputs, bases)
+
     def evaluate(self, leaves: Sequence[Any], example: Sequence[Any]) -> Any:
         """Outputs of one example, flattened."""
         return programs.outputs(self.closed, [*self.consts, *leaves, *example])
+
+    def _consumed(self, parts, consume, values, inputs, bases):
+        left, right = (
+            None if batch is None else self._features(parts, values, batch, basis)
+            for batch, basis in zip(inputs, bases, strict=True)
+        )
+        return consume(left, right)
 
     def _features(self, parts, values, inputs, basis):
         return programs.features(self.closed, parts, self.leaf_count, values, inputs, basis)
@@ -103,12 +128,23 @@ def _parts(jaxpr: Any, uses: Uses, signature: Signature) -> list[Part]:
             continue
         if leaf in merged:
             use, columns = merged[leaf]
-            parts.append(Part(leaf, "outer", (use,), tuple(columns)))
+            part = Part(leaf, "outer", (use,), tuple(columns))
+            parts.append(replace(part, readout=_readout(jaxpr, part)))
         elif leaf in uses.opaque:
             parts.append(Part(leaf, "opaque", reason=uses.opaque[leaf]))
         elif leaf in uses.found:
-            parts.append(_part(leaf, tuple(uses.found[leaf])))
+            part = _part(leaf, tuple(uses.found[leaf]))
+            parts.append(replace(part, readout=_readout(jaxpr, part)))
     return parts
+
+
+def _readout(jaxpr: Any, part: Part) -> Any:
+    """Where the channels of a part arrive one by one, if it is one that can use that."""
+    b, t, _, _ = part.sizes if part.kind == "outer" else (0, 0, 0, 0)
+    use = part.uses[0]
+    if b != 1 or t == 1 or len(part.uses) != 1 or len(use.rule.free) != 1:
+        return None
+    return readout_of(jaxpr, use.place, use.rule.free[0])
 
 
 def _part(leaf: int, uses: tuple[Any, ...]) -> Part:

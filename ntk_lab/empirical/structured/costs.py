@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from ntk_lab.empirical.structured.factors import LONG, PIECES, Mode
+from ntk_lab.empirical.structured.factors import SLABS, Mode
 from ntk_lab.empirical.structured.program import Part
 
 # Operations of a matrix product that one entry of an elementwise pass costs, roughly.
@@ -66,9 +66,13 @@ def cost(part: Part, shape: Sequence[int], problem: Problem) -> Cost:
     if part.form == "rows":
         form = _ENTRY * c * (t + i) * o if tokens else 2.0 * c * b * t * i * o
         rows = c * b * i * o
-        at_once = -(-c // PIECES) if problem.mode == "trace" and b * i * o >= LONG else c
-        held, late = (rows, 0) if part.early else (factors, at_once * b * i * o)
+        held, late = (rows, 0) if part.early else (factors, c * b * i * -(-o // min(o, SLABS)))
         return Cost(form, 2 * squared * b * i * o, held, late)
+    if part.form == "readout":
+        held, late = (i * o, 0) if part.early else (t * (i + o), i * -(-o // min(o, SLABS)))
+        full = problem.mode == "full"
+        pair = _MIXED * 2.0 * (i + squared) * o + _ENTRY * (c * o if full else o)
+        return Cost(2.0 * t * i * o, pair, held + c * o, late, c * o if full else o)
     if part.form == "mixed":
         pair = _MIXED * (2.0 * t * t * i + 2.0 * c * t * o * (t + c))
         return Cost(0, pair, factors, 2 * c * t * o)
@@ -94,18 +98,21 @@ def choose(parts: Sequence[Part], shapes: Sequence[Any], problem: Problem) -> li
             chosen.append(part)
             continue
         shape = shapes[part.leaf]
-        late = replace(part, form="rows", early=False)
-        early = replace(part, form="rows", early=True)
         gram = replace(part, form="gram", early=False)
-        rows = (
-            early if cost(early, shape, problem).held <= cost(late, shape, problem).held else late
-        )
-        forms = [gram, rows]
+        forms = [gram, _held_least(replace(part, form="rows"), shape, problem)]
+        if part.readout is not None and part.sizes[1] > 1 and problem.mode != "diagonal":
+            forms.append(_held_least(replace(part, form="readout"), shape, problem))
         if part.kind == "outer" and problem.mode == "full" and part.sizes[0] == 1 < part.sizes[1]:
             forms.append(replace(part, form="mixed", early=False))
         better = min(forms, key=lambda p: cost(p, shape, problem).operations(problem))
         chosen.append(better)
     return chosen
+
+
+def _held_least(part: Part, shape: Sequence[int], problem: Problem) -> Part:
+    """With gradients formed early where they are smaller than their factors."""
+    late, early = replace(part, early=False), replace(part, early=True)
+    return early if cost(early, shape, problem).held <= cost(late, shape, problem).held else late
 
 
 @lru_cache(maxsize=64)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 
 Mode = Literal["full", "trace", "diagonal"]
 _PRECISION = jax.lax.Precision.HIGHEST
-PIECES = 16  # of the outputs, in a trace; each is a product of its own in the compiled program
-# Entries of one gradient from which on pieces save memory; examples, and entries of all their
-# gradients, from which on pieces are faster.
-LONG = 2**18
-_FEWEST, _MANY = 24, 2**22
+# Gradients are formed and multiplied slab by slab, some of the outputs of a layer at a time: up to
+# four slabs that stay in the cache of a CPU, and more for the sake of memory. Each is two products
+# of the compiled program.
+_CACHED, _FASTEST = 2**23, 4
+_LARGEST, SLABS = 2**24, 16
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["gradient"], meta_fields=["form"])
@@ -52,31 +52,63 @@ class Tokens:
     size: int
 
 
-Factor = Rows | Outer | Tokens
+@partial(jax.tree_util.register_dataclass, data_fields=["a", "e", "b"], meta_fields=["form"])
+@dataclass(frozen=True)
+class Channels:
+    """Gradients ``b[c, o] sum_t e[t, o] a[t, i]``, of channels that reach a readout one by one.
 
-
-def pieces(factor: Factor, mode: Mode, examples: int) -> list[tuple[Factor, float]]:
-    """Factors of some outputs each, and their shares, whose traces add up to that of the whole.
-
-    Where gradients are formed: those of a few outputs at a time are less memory, and one product
-    of contiguous rows each. ``examples`` are those of the larger side: both must be cut alike.
+    ``a`` has the shape ``(n, T, I)``, ``e`` ``(n, T, O)``, ``b`` ``(n, C, O)``. Once formed, ``a``
+    is the sum over positions, ``(n, O, I)``, and ``e`` None.
     """
-    if mode != "trace" or isinstance(factor, Rows) or factor.form != "rows":
-        return [(factor, 1.0)]
-    _, count, b, _, o = factor.d.shape
+
+    a: jax.Array
+    e: Any
+    b: jax.Array
+    form: str = "readout"
+
+
+Factor = Rows | Outer | Tokens | Channels
+
+
+def slabs(factor: Factor, examples: int) -> list[Factor]:
+    """Factors of some outputs of the layer each, whose kernels add up to that of the whole.
+
+    Where gradients are formed: a slab of them is less memory, and does not leave the cache between
+    the products that form it and that use it. ``examples`` are those of the larger side: both must
+    be cut alike.
+    """
+    if isinstance(factor, Channels):
+        return _slabs_of_channels(factor, examples)
+    if isinstance(factor, Rows) or factor.form != "rows":
+        return [factor]
+    _, c, b, _, o = factor.d.shape
     inputs = factor.size if isinstance(factor, Tokens) else factor.a.shape[3]
-    entries = b * o * inputs
-    if entries < LONG and (examples < _FEWEST or examples * count * entries < _MANY):
-        return [(factor, 1.0)]
-    size = -(-count // PIECES)
+    width = _width(o, examples * c * b * inputs * factor.d.dtype.itemsize)
+    return [replace(factor, d=factor.d[..., k : k + width]) for k in range(0, o, width)]
+
+
+def _slabs_of_channels(factor: Channels, examples: int) -> list[Factor]:
+    if factor.e is None:
+        return [factor]
+    o, inputs = factor.e.shape[2], factor.a.shape[2]
+    width = _width(o, examples * inputs * factor.a.dtype.itemsize)
     return [
-        (replace(factor, d=factor.d[:, k : k + size]), min(size, count - k) / count)
-        for k in range(0, count, size)
+        Channels(factor.a, factor.e[..., k : k + width], factor.b[..., k : k + width])
+        for k in range(0, o, width)
     ]
+
+
+def _width(o: int, each: int) -> int:
+    """Outputs of a slab; the gradients of one take ``each`` bytes."""
+    size = o * each
+    count = max(1, min(_FASTEST, -(-size // _CACHED)), -(-size // _LARGEST))
+    return -(-o // min(o, SLABS, count))
 
 
 def formed(factor: Factor) -> Factor:
     """With gradients formed, if that is its form: once, where it is used several times."""
+    if isinstance(factor, Channels):
+        return factor if factor.e is None else Channels(_by_channel(factor), None, factor.b)
     return Rows(rows(factor)) if factor.form == "rows" else factor
 
 
@@ -87,6 +119,8 @@ def contract(left: Factor, right: Factor, mode: Mode, upper: bool = False) -> ja
     """
     if left.form == "mixed" and isinstance(left, Outer) and isinstance(right, Outer):
         return _mixed(left, right, upper)
+    if isinstance(left, Channels) and isinstance(right, Channels):
+        return _channels(left, right, mode)
     if isinstance(left, Rows) or isinstance(right, Rows) or left.form == "rows":
         return _product(rows(left), rows(right), mode)
     if isinstance(left, Tokens) and isinstance(right, Tokens):
@@ -111,6 +145,12 @@ def rows(factor: Factor) -> jax.Array:
     """Per-example gradients ``(n, C, P)`` of any factor."""
     if isinstance(factor, Rows):
         return factor.gradient
+    if isinstance(factor, Channels):
+        gradients = (
+            factor.b[..., None]
+            * (_by_channel(factor) if factor.e is not None else factor.a)[:, None]
+        )
+        return gradients.reshape(*gradients.shape[:2], -1)
     if isinstance(factor, Tokens):
         n, c, _, t, o = factor.d.shape
         if factor.size <= 8 * t:  # scattering takes longer than a product that small
@@ -174,6 +214,27 @@ def _gram(similar: jax.Array, d1: jax.Array, d2: jax.Array, mode: Mode) -> jax.A
     product = jnp.matmul(d1.reshape(-1, o), d2.reshape(-1, o).T, precision=_PRECISION)
     product = product.reshape(n1, c, t, n2, -1, t) * similar[:, None, :, :, None, :]
     return product.sum((2, 5))
+
+
+def _by_channel(factor: Channels) -> jax.Array:
+    """Sums over positions, ``(n, O, I)``."""
+    axes = (((1,), (1,)), ((0,), (0,)))
+    return jax.lax.dot_general(factor.e, factor.a, axes, precision=_PRECISION)
+
+
+def _channels(left: Channels, right: Channels, mode: Mode) -> jax.Array:
+    """``sum_o (b1[c, o] b2[e, o]) (g1[o] . g2[o])``, in the modes full and trace."""
+    g1, g2 = (f.a if f.e is None else _by_channel(f) for f in (left, right))
+    dot = partial(jax.lax.dot_general, precision=_PRECISION)
+    similar = dot(g1, g2, (((2,), (2,)), ((1,), (1,))))  # (O, n1, n2)
+    if mode == "trace":
+        weights = dot(left.b, right.b, (((1,), (1,)), ((2,), (2,))))
+        return (similar * weights).sum(0) / left.b.shape[1]
+    if mode == "diagonal":
+        raise ValueError("the diagonal is not computed channel by channel")
+    weighted = similar.transpose(2, 1, 0)[:, :, None] * left.b[None]  # (n2, n1, C, O)
+    kernel = dot(weighted, right.b, (((3,), (2,)), ((0,), (0,))))
+    return kernel.transpose(1, 2, 0, 3)
 
 
 def _mixed(left: Outer, right: Outer, upper: bool) -> jax.Array:

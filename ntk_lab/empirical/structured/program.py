@@ -3,12 +3,20 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ntk_lab.empirical.structured.factors import Factor, Outer, Rows, Tokens, join, rows
+from ntk_lab.empirical.structured.factors import (
+    Channels,
+    Factor,
+    Outer,
+    Rows,
+    Tokens,
+    formed,
+    join,
+)
 from ntk_lab.empirical.structured.rules import zeros_like
 from ntk_lab.empirical.structured.trace import bind, is_literal
 from ntk_lab.empirical.structured.uses import Use
@@ -20,7 +28,8 @@ class Part:
 
     ``kind`` is ``"outer"`` or ``"tokens"`` (all uses alike: positions are joined), ``"direct"``
     (gradients of all uses are added up) or ``"opaque"`` (a probe on the parameter itself).
-    ``form`` is ``"rows"`` where gradients are formed and ``"gram"`` where they are not.
+    ``form`` is ``"rows"`` where gradients are formed, ``"gram"`` and ``"mixed"`` where they are
+    not, and ``"readout"`` where it is used that channels reach the variable ``readout`` one by one.
     """
 
     leaf: int
@@ -30,6 +39,7 @@ class Part:
     form: str = "rows"
     early: bool = False
     reason: str = ""
+    readout: Any = None
 
     @property
     def leaves(self) -> tuple[int, ...]:
@@ -41,6 +51,19 @@ class Part:
         """``(B, T, I, O)`` over all uses."""
         b, _, i, o = self.uses[0].rule.sizes
         return b, sum(u.rule.sizes[1] for u in self.uses), i + len(self.columns), o
+
+
+class Passed(NamedTuple):
+    """What the passes through the network found, for one example.
+
+    Values of operands, cotangents ``(C, *shape)`` at places, gradients of parameters without a
+    rule; and from each readout, cotangents at places of the sum of its entries.
+    """
+
+    operands: dict[Any, Any]
+    cotangents: dict[Any, Any]
+    gradients: dict[int, Any]
+    channels: dict[Any, dict[Any, Any]]
 
 
 def features(
@@ -58,7 +81,8 @@ def features(
     """
     jaxpr = closed.jaxpr
     opaque = [p.leaf for p in parts if p.kind == "opaque"]
-    places = list(dict.fromkeys(u.place for p in parts for u in p.uses))
+    readouts = list(dict.fromkeys(p.readout for p in parts if p.form == "readout"))
+    places = list(dict.fromkeys([*(u.place for p in parts for u in p.uses), *readouts]))
     operands = list(
         dict.fromkeys(
             u.equation.invars[u.rule.operand]
@@ -76,18 +100,24 @@ def features(
             for leaf, value in zip(opaque, free, strict=True):
                 env[jaxpr.invars[offset + leaf]] = value
             _evaluate(jaxpr, env, dict(zip(places, probes, strict=True)))
-            output = _read(env, jaxpr.outvars[0])
-            return output, [env[v] for v in operands]
+            results = [_read(env, jaxpr.outvars[0]), *(env[v] for v in readouts)]
+            return results, [env[v] for v in operands]
 
         probes = [zeros_like(v.aval) for v in places]
         free = [values[offset + leaf] for leaf in opaque]
-        _, pullback, held = jax.vjp(run, probes, free, has_aux=True)
-        cotangents, direct = jax.vmap(pullback)(basis)
-        known = dict(zip(operands, held, strict=True))
-        at = dict(zip(places, cotangents, strict=True))
-        gradients = dict(zip(opaque, direct, strict=True))
-        found = [_part(p, known, at, gradients, jaxpr.invars[offset + p.leaf]) for p in parts]
-        return [_early(f) if p.early else f for p, f in zip(parts, found, strict=True)]
+        results, pullback, held = jax.vjp(run, probes, free, has_aux=True)
+        zeros = [jnp.zeros_like(r) for r in results]
+        cotangents, direct = jax.vmap(lambda row: pullback([row, *zeros[1:]]))(basis)
+        passed = Passed(
+            operands=dict(zip(operands, held, strict=True)),
+            cotangents=dict(zip(places, cotangents, strict=True)),
+            gradients=dict(zip(opaque, direct, strict=True)),
+            channels={},
+        )
+        for k, var in enumerate(readouts, 1):
+            ones, _ = pullback([*zeros[:k], jnp.ones_like(zeros[k]), *zeros[k + 1 :]])
+            passed.channels[var] = dict(zip(places, ones, strict=True))
+        return [_part(p, passed, jaxpr.invars[offset + p.leaf]) for p in parts]
 
     return jax.vmap(one)(list(inputs))
 
@@ -111,20 +141,26 @@ def _read(env: dict[Any, Any], atom: Any) -> Any:
     return atom.val if is_literal(atom) else env[atom]
 
 
-def _part(part: Part, known: Any, at: Any, gradients: Any, leaf: Any) -> Factor:
+def _part(part: Part, passed: Passed, leaf: Any) -> Factor:
     """One part, for one example."""
     if part.kind == "opaque":
-        gradient = gradients[part.leaf]
+        gradient = passed.gradients[part.leaf]
         return Rows(gradient.reshape(len(gradient), -1))
     if part.kind == "direct":
         gradients = [
-            jax.vmap(lambda d, u=u: _leaf_gradient(u, known, d, leaf))(at[u.place])
+            jax.vmap(lambda d, u=u: _leaf_gradient(u, passed.operands, d, leaf))(
+                passed.cotangents[u.place]
+            )
             for u in part.uses
         ]
         total = functools.reduce(jnp.add, gradients)
         return Rows(total.reshape(len(total), -1))
-    factors = [_outer(part, use, known, at[use.place]) for use in part.uses]
-    return factors[0] if len(factors) == 1 else _one(join([_many(f) for f in factors]))
+    if part.form == "readout":
+        factor = _by_channel(part, part.uses[0], passed)
+    else:
+        factors = [_outer(part, u, passed.operands, passed.cotangents[u.place]) for u in part.uses]
+        factor = factors[0] if len(factors) == 1 else _one(join([_many(f) for f in factors]))
+    return _one(formed(_many(factor))) if part.early else factor
 
 
 def _many(factor: Factor) -> Factor:
@@ -136,16 +172,19 @@ def _one(factor: Factor) -> Factor:
     return jax.tree.map(lambda v: v[0], factor)
 
 
-def _early(factor: Factor) -> Factor:
-    return _one(Rows(rows(_many(factor))))
-
-
 def _operand(use: Use, known: Any) -> Any:
     atom = use.equation.invars[use.rule.operand]
     return atom.val if is_literal(atom) else known[atom]
 
 
-def _outer(part: Part, use: Use, known: Any, cotangents: Any) -> Factor:
+def _by_channel(part: Part, use: Use, passed: Passed) -> Factor:
+    ends = passed.channels[part.readout][use.place]
+    factor = _outer(part, use, passed.operands, ends[None])
+    b = passed.cotangents[part.readout]
+    return Channels(factor.a[0], factor.d[0, 0], b.reshape(len(b), -1))
+
+
+def _outer(part: Part, use: Use, known: Any, cotangents: Any) -> Any:
     a = use.rule.inputs(_operand(use, known))
     d = jax.vmap(use.rule.cotangents)(cotangents)
     scale = use.factor * use.view.scale
