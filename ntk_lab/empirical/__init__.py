@@ -25,6 +25,7 @@ from ntk_lab.empirical.pseudo import pseudo_ntk as pseudo_ntk
 from ntk_lab.empirical.shares import Shares as Shares
 from ntk_lab.empirical.shares import by_layer as by_layer
 from ntk_lab.empirical.shares import kernel_shares as kernel_shares
+from ntk_lab.empirical.sign_kernel import sign_kernel as sign_kernel
 from ntk_lab.empirical.sketched import SketchedKernel as SketchedKernel
 from ntk_lab.empirical.sketched import sketched_ntk as sketched_ntk
 from ntk_lab.empirical.taylor import taylor_expand as taylor_expand
@@ -59,5 +60,6 @@ __all__ = [
     "prediction_shares",
     "taylor_expand",
     "pseudo_ntk",
+    "sign_kernel",
     "sketched_ntk",
 ]

@@ -7,6 +7,7 @@ first figure is made (extra ``report``); its global settings are left alone.
 
 from ntk_lab.plot.accuracy import accuracy as accuracy
 from ntk_lab.plot.budget import budget as budget
+from ntk_lab.plot.calibration import calibration as calibration
 from ntk_lab.plot.drift import drift as drift
 from ntk_lab.plot.evolution import eigenvalues as eigenvalues
 from ntk_lab.plot.evolution import evolution as evolution
@@ -15,6 +16,7 @@ from ntk_lab.plot.landscape import curvature as curvature
 from ntk_lab.plot.landscape import learning_rate_phases as learning_rate_phases
 from ntk_lab.plot.landscape import loss_line as loss_line
 from ntk_lab.plot.landscape import loss_plane as loss_plane
+from ntk_lab.plot.modes import learnt_modes as learnt_modes
 from ntk_lab.plot.motion import motion as motion
 from ntk_lab.plot.overview import overview as overview
 from ntk_lab.plot.phase import phase as phase
@@ -27,12 +29,14 @@ from ntk_lab.plot.verdict import verdict as verdict
 __all__ = [
     "accuracy",
     "budget",
+    "calibration",
     "curvature",
     "drift",
     "eigenvalues",
     "evolution",
     "kernel",
     "learning_rate_phases",
+    "learnt_modes",
     "loss_line",
     "loss_plane",
     "motion",

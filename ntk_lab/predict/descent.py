@@ -2,30 +2,34 @@
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ntk_lab.concrete import is_concrete
+from ntk_lab.empirical.operator import Operator
 from ntk_lab.errors import StabilityError
 from ntk_lab.kernel.result import Kernel
 from ntk_lab.losses import Loss, read_loss, squared
+from ntk_lab.predict.decay import DecayTo
 from ntk_lab.predict.function_space import function_space
 from ntk_lab.predict.heavy_ball import momentum_factors, plain_factors
 from ntk_lab.predict.inputs import (
     KernelLike,
     Which,
-    read_blocks,
     read_learning_rate,
     read_momentum,
-    read_non_negative,
     read_steps,
 )
 from ntk_lab.predict.loss_descent import LossDescent
-from ntk_lab.predict.modes import Modes, evolve, prepare
+from ntk_lab.predict.matrix_free import MatrixFree, matrix_free
+from ntk_lab.predict.modes import Factors, Modes, at_each, evolve, learnt_share, prepare
+from ntk_lab.predict.nesterov import nesterov_factors
 from ntk_lab.predict.result import Prediction
-from ntk_lab.solve import Diagnostics, spectrum
+from ntk_lab.predict.stability import stability_limit
+from ntk_lab.solve import Diagnostics
 
 
 @jax.tree_util.register_dataclass
@@ -36,6 +40,7 @@ class GradientDescent:
     modes: Modes
     learning_rate: jax.Array
     momentum: float = field(metadata={"static": True})
+    nesterov: bool = field(default=False, metadata={"static": True})
 
     @property
     def diagnostics(self) -> Diagnostics:
@@ -77,22 +82,52 @@ class GradientDescent:
         [0.   0.5  0.75]
         """
         steps = read_steps(steps)
-        predict = partial(_descend, self.modes, self.learning_rate, self.momentum)
-        for _ in range(steps.ndim):
-            predict = jax.vmap(predict)
-        return predict(steps)
+        return at_each(partial(_descend, self), steps)
+
+    def learnt(self, steps: ArrayLike) -> jax.Array:
+        """Share of its initial error that each mode has lost, axes of ``steps`` first.
+
+        In the order of ``time_scales``; see `learnt_modes` for what else there is to say of them.
+        """
+        steps = read_steps(steps)
+        return at_each(partial(_descend_share, self), steps)
 
 
-@partial(jax.jit, static_argnums=2)
-def _descend(
-    modes: Modes, learning_rate: jax.Array, momentum: float, steps: jax.Array
-) -> Prediction:
-    x = learning_rate * modes.rates
-    if momentum > float(jnp.finfo(x.dtype).eps):  # less of it changes nothing
-        surviving, learnt = momentum_factors(x, steps, momentum)
-    else:
-        surviving, learnt = plain_factors(x, steps)
-    return evolve(modes, surviving, learnt / modes.rates)
+@jax.jit
+def _descend(descent: GradientDescent, steps: jax.Array) -> Prediction:
+    given = descent.learning_rate, descent.momentum, descent.nesterov
+    return evolve(descent.modes, _factors(steps, *given))
+
+
+@jax.jit
+def _descend_share(descent: GradientDescent, steps: jax.Array) -> jax.Array:
+    given = descent.learning_rate, descent.momentum, descent.nesterov
+    return learnt_share(descent.modes, _factors(steps, *given))
+
+
+def _factors(
+    steps: jax.Array, learning_rate: jax.Array, momentum: float, nesterov: bool
+) -> Factors:
+    def factors(rates: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = learning_rate * rates
+        if momentum <= float(jnp.finfo(x.dtype).eps):  # less of it changes nothing
+            return plain_factors(x, steps)
+        form = nesterov_factors if nesterov else momentum_factors
+        return form(x, steps, momentum)
+
+    return factors
+
+
+@overload
+def gradient_descent(
+    kernel_train_train: Operator, *arguments: Any, **options: Any
+) -> MatrixFree: ...
+
+
+@overload
+def gradient_descent(
+    kernel_train_train: ArrayLike | Kernel, *arguments: Any, **options: Any
+) -> GradientDescent | LossDescent: ...
 
 
 def gradient_descent(
@@ -109,7 +144,11 @@ def gradient_descent(
     which: Which = "ntk",
     loss: str | Loss = "squared",
     nesterov: bool = False,
-) -> GradientDescent | LossDescent:
+    weight_decay: ArrayLike = 0.0,
+    decay_to: DecayTo = "zero",
+    jvp_train: ArrayLike | None = None,
+    jvp_test: ArrayLike | None = None,
+) -> GradientDescent | LossDescent | MatrixFree:
     r"""What full-batch gradient descent does to a network in the kernel regime.
 
     A step is ``theta <- theta - learning_rate * v`` with ``v <- grad L + momentum * v``, as
@@ -122,6 +161,7 @@ def gradient_descent(
     With momentum the power becomes the solution ``e_k`` of
     ``e_{k+1} = (1 + momentum - x) e_k - momentum e_{k-1}``, ``e_0 = 1``, ``e_1 = 1 - x``, at
     ``x = learning_rate * lambda / n``: in closed form, so any number of steps costs the same.
+    With Nesterov's momentum, ``e_{k+1} = (1 - x) ((1 + momentum) e_k - momentum e_{k-1})``.
     Covariances are those of `gradient_flow` with this in place of ``exp(-t K / n)``.
 
     On another loss ``L = 1/n sum_i loss(f(x_i), y_i)`` the steps are taken one by one, in one
@@ -133,21 +173,24 @@ def gradient_descent(
     kernel_train_train, y_train, kernel_test_train, kernel_test_test
         As in `gradient_flow`.
     learning_rate
-        Number > 0, at most ``max_learning_rate(kernel_train_train, momentum, ridge=ridge)``.
+        Number > 0, at most ``max_learning_rate(kernel_train_train, momentum, ridge=ridge)``
+        (given ``nesterov`` and ``weight_decay`` too, if they are used).
         In units of the loss ``L = 1/(2n) sum_i |f(x_i) - y_i|^2``.
     momentum
         Decay of the velocity, a Python number with ``0 <= momentum < 1``. With momentum,
         training runs about ``1 / (1 - momentum)`` times faster than ``learning_rate`` says.
-    f0_train, f0_test, ridge, which, loss
-        As in `gradient_flow`.
+    f0_train, f0_test, ridge, which, loss, weight_decay, decay_to, jvp_train, jvp_test
+        As in `gradient_flow`. Decay is part of the gradient, as with
+        ``optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(...))``.
     nesterov
         Move along ``grad L + momentum * v`` instead, as ``optax.sgd(..., nesterov=True)`` does.
 
     Returns
     -------
-    GradientDescent or LossDescent
+    GradientDescent, LossDescent or MatrixFree
         With ``.at(steps)`` and ``.diagnostics``, a pytree. Squared error is in closed form:
-        `GradientDescent`, with ``.time_scales`` too. Other losses are a `LossDescent`.
+        `GradientDescent`, with ``.time_scales`` too. Other losses are a `LossDescent`,
+        and predictions from operators a `MatrixFree`.
 
     Raises
     ------
@@ -182,81 +225,38 @@ def gradient_descent(
     chosen, momentum = read_loss(loss), read_momentum(momentum)
     blocks = kernel_train_train, y_train, kernel_test_train, kernel_test_test
     options = {"f0_train": f0_train, "f0_test": f0_test, "ridge": ridge, "which": which}
-    if chosen is not squared or nesterov:
+    options |= {"weight_decay": weight_decay, "decay_to": decay_to}
+    options |= {"jvp_train": jvp_train, "jvp_test": jvp_test}
+    if chosen is not squared and not isinstance(kernel_train_train, Operator):
         space = function_space(*blocks, **options, loss=chosen)
         rate = read_learning_rate(learning_rate, space.start.dtype)
         return LossDescent(space, rate, momentum, bool(nesterov))
+    if isinstance(kernel_train_train, Operator):
+        rate = read_learning_rate(learning_rate, kernel_train_train.dtype)
+        return matrix_free(
+            kernel_train_train,
+            *blocks[1:],
+            lambda steps: _factors(steps, rate, momentum, bool(nesterov)),
+            read_steps,
+            **options,
+            check=lambda largest: _check_stable(rate, largest, momentum, nesterov),
+            squared_loss=chosen is squared,
+        )
     modes = prepare(*blocks, **options)
     rate = read_learning_rate(learning_rate, modes.error.dtype)
-    limit = _limit(modes.spectrum.diagnostics, modes.examples, momentum)
+    largest = modes.spectrum.diagnostics.largest_eigenvalue / modes.examples + modes.decay.rate
+    _check_stable(rate, largest, momentum, nesterov)
+    return GradientDescent(modes, rate, momentum, bool(nesterov))
+
+
+def _check_stable(rate: jax.Array, largest: jax.Array, momentum: float, nesterov: bool) -> None:
+    limit = stability_limit(largest, momentum, nesterov)
     # Rounding of the limit itself is forgiven.
     if is_concrete(rate, limit) and rate > limit * (1 + 16 * float(jnp.finfo(rate.dtype).eps)):
         raise StabilityError(
             f"learning_rate is {float(rate):.6g}, above the limit of stability {float(limit):.6g} "
-            "= 2 (1 + momentum) n / lambda_max: training in the kernel regime diverges. Use "
-            "0.99 * max_learning_rate(kernel_train_train, momentum) or less. If a real network "
+            "(max_learning_rate): training in the kernel regime diverges. Use 0.99 * "
+            "max_learning_rate(kernel_train_train, momentum) or less. If a real network "
             "trains at this rate all the same, its kernel changed (catapult), and no prediction "
             "from a fixed kernel applies."
         )
-    return GradientDescent(modes, rate, momentum)
-
-
-def max_learning_rate(
-    kernel_train_train: KernelLike, momentum: float = 0.0, *, ridge: ArrayLike = 0.0
-) -> jax.Array:
-    """Largest learning rate at which full-batch gradient descent on squared error is stable.
-
-    ``2 (1 + momentum) n / lambda_max``, with the largest eigenvalue of ``Theta + ridge * I``.
-    Above it training diverges in the kernel regime; at it the fastest mode oscillates forever.
-
-    Parameters
-    ----------
-    kernel_train_train
-        NTK of the n training inputs, or a Kernel that holds it, as in `gradient_flow`.
-    momentum
-        Decay of the velocity, a Python number with ``0 <= momentum < 1``.
-    ridge
-        Number >= 0 added to the diagonal.
-
-    Returns
-    -------
-    jax.Array
-        One number, in the dtype of the kernel and in units of the loss
-        ``L = 1/(2n) sum_i |f(x_i) - y_i|^2``; infinite for a kernel that is zero.
-
-    Raises
-    ------
-    InputError, NumericalError
-        As in `gradient_flow`.
-
-    Notes
-    -----
-    Cost: one eigendecomposition, O(n^3). neural-tangents, whose loss averages over the C outputs
-    too, gives C times as much.
-
-    References
-    ----------
-    .. [1] Lee et al. 2019, arXiv:1902.06720, section 2.2.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ntk_lab.predict import max_learning_rate
-    >>> print(max_learning_rate(np.array([[3.0, 1.0], [1.0, 3.0]])))
-    1.0
-    """
-    momentum = read_momentum(momentum)
-    field_ = "ntk" if isinstance(kernel_train_train, Kernel) else None
-    blocks, outputs = read_blocks({"kernel_train_train": kernel_train_train}, field_)
-    kernel = blocks.train_train
-    ridge = read_non_negative("ridge", ridge, kernel.dtype)
-    diagnostics = spectrum(kernel, ridge=ridge).diagnostics
-    return _limit(diagnostics, len(kernel) // (outputs or 1), momentum)
-
-
-def _limit(diagnostics: Diagnostics, examples: int, momentum: float) -> jax.Array:
-    largest = diagnostics.largest_eigenvalue
-    positive = largest > 0
-    return jnp.where(
-        positive, 2 * (1 + momentum) * examples / jnp.where(positive, largest, 1), jnp.inf
-    )

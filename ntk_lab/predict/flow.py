@@ -1,14 +1,17 @@
 """Gradient flow: training at an infinitesimal learning rate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, overload
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from ntk_lab.empirical.operator import Operator
 from ntk_lab.errors import InputError
+from ntk_lab.kernel.result import Kernel
 from ntk_lab.losses import Loss, read_loss, squared
+from ntk_lab.predict.decay import DecayTo
 from ntk_lab.predict.function_space import function_space
 from ntk_lab.predict.inputs import (
     KernelLike,
@@ -18,19 +21,29 @@ from ntk_lab.predict.inputs import (
     read_non_negative,
 )
 from ntk_lab.predict.loss_flow import LossFlow
-from ntk_lab.predict.modes import Modes, evolve, prepare
+from ntk_lab.predict.matrix_free import MatrixFree, matrix_free
+from ntk_lab.predict.modes import Modes, at_each, evolve, learnt_share, prepare
+from ntk_lab.predict.momentum_flow import flow_factors
 from ntk_lab.predict.result import Prediction
 from ntk_lab.solve import Diagnostics
-
-_GONE = 1000.0  # exp(-1000) is zero in float32 and float64
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class GradientFlow:
-    """Predictions at any time of gradient flow; made by `gradient_flow`."""
+    """Predictions at any time of gradient flow; made by `gradient_flow`.
+
+    Attributes
+    ----------
+    modes
+        The problem.
+    learning_rate, momentum
+        Of the flow with momentum; None and 0 without.
+    """
 
     modes: Modes
+    learning_rate: jax.Array | None = None
+    momentum: float = field(default=0.0, metadata={"static": True})
 
     @property
     def diagnostics(self) -> Diagnostics:
@@ -41,8 +54,9 @@ class GradientFlow:
     def time_scales(self) -> jax.Array:
         """Time ``n / eigenvalue`` each mode takes to shrink its error by ``e``, slowest first.
 
-        Infinite for modes below the rank threshold. Shape ``(n,)``, or ``(n * outputs,)`` for a
-        kernel with output axes.
+        With weight decay, ``1 / (eigenvalue / n + weight_decay)``; with momentum ``m``, times
+        ``1 - m`` for all modes slower than the velocity. Infinite below the rank threshold. Shape
+        ``(n,)``, or ``(n * outputs,)`` for a kernel with output axes.
         """
         return self.modes.time_scales
 
@@ -75,18 +89,35 @@ class GradientFlow:
         [[0.5 0.5]] [[1. 1.]]
         """
         t = read_non_negative("t", t, self.modes.error.dtype)
-        predict = partial(_flow, self.modes)
-        for _ in range(t.ndim):
-            predict = jax.vmap(predict)
-        return predict(t)
+        return at_each(partial(_flow, self), t)
+
+    def learnt(self, t: ArrayLike) -> jax.Array:
+        """Share of its initial error that each mode has lost, axes of ``t`` first.
+
+        In the order of ``time_scales``; see `learnt_modes` for what else there is to say of them.
+        """
+        t = read_non_negative("t", t, self.modes.error.dtype)
+        return at_each(partial(_flow_share, self), t)
 
 
 @jax.jit
-def _flow(modes: Modes, t: jax.Array) -> Prediction:
-    # Both bounds keep derivatives finite at t = inf.
-    t = jnp.minimum(t, jnp.finfo(t.dtype).max)
-    exponent = jnp.minimum(t * modes.rates, _GONE)
-    return evolve(modes, jnp.exp(-exponent), -jnp.expm1(-exponent) / modes.rates)
+def _flow(flow: GradientFlow, t: jax.Array) -> Prediction:
+    return evolve(flow.modes, flow_factors(t, flow.learning_rate, flow.momentum))
+
+
+@jax.jit
+def _flow_share(flow: GradientFlow, t: jax.Array) -> jax.Array:
+    return learnt_share(flow.modes, flow_factors(t, flow.learning_rate, flow.momentum))
+
+
+@overload
+def gradient_flow(kernel_train_train: Operator, *arguments: Any, **options: Any) -> MatrixFree: ...
+
+
+@overload
+def gradient_flow(
+    kernel_train_train: ArrayLike | Kernel, *arguments: Any, **options: Any
+) -> GradientFlow | LossFlow: ...
 
 
 def gradient_flow(
@@ -102,7 +133,11 @@ def gradient_flow(
     loss: str | Loss = "squared",
     momentum: float = 0.0,
     learning_rate: ArrayLike | None = None,
-) -> GradientFlow | LossFlow:
+    weight_decay: ArrayLike = 0.0,
+    decay_to: DecayTo = "zero",
+    jvp_train: ArrayLike | None = None,
+    jvp_test: ArrayLike | None = None,
+) -> GradientFlow | LossFlow | MatrixFree:
     r"""What gradient flow does to a network in the kernel regime.
 
     On the loss ``L = 1/(2n) sum_i |f(x_i) - y_i|^2`` the outputs obey
@@ -118,11 +153,11 @@ def gradient_flow(
         train: exp(-t K / n) nngp exp(-t K / n)
         test:  nngp_test,test + A nngp A^T - A nngp_train,test - (A nngp_train,test)^T
 
-    On another loss ``L = 1/n sum_i loss(f(x_i), y_i)``, or with momentum ``m``, an adaptive
-    solver follows the equations themselves, for given initial outputs::
+    On another loss ``L = 1/n sum_i loss(f(x_i), y_i)`` an adaptive solver follows the equation
+    itself, for given initial outputs. With momentum ``m`` and weight decay it is::
 
-        df/dt = -Theta grad_f L
-        learning_rate d2f/dt2 + (1 - m) df/dt = -Theta grad_f L,   df/dt(0) = 0
+        learning_rate d2f/dt2 + (1 - m) df/dt = -Theta grad_f L - weight_decay (f - f0 + J w),
+        df/dt(0) = 0,   w = theta_0 for decay towards zero, 0 for decay towards theta_0
 
     Parameters
     ----------
@@ -131,7 +166,10 @@ def gradient_flow(
         initial outputs (mean only): shape ``(n, n)``, shared by all outputs, or
         ``(n, n, outputs, outputs)``, such as a finite network's NTK. Or a
         `ntk_lab.kernel.Kernel`, for mean and covariance over random initializations (mean only
-        if ``f0`` is given). Its dtype, float32 or float64, is that of the whole computation.
+        if ``f0`` is given). Its dtype, float32 or float64, is that of the whole computation. Or
+        an operator, ``ntk.empirical.operator(f, params, x)``, with one of (test, train),
+        ``ntk.empirical.operator(f, params, x_test, x)``: means for squared error from products
+        with vectors only, never the matrix, each with its estimated error.
     y_train
         Targets, shape ``(n, outputs)``.
     kernel_test_train
@@ -157,12 +195,24 @@ def gradient_flow(
         Heavy-ball momentum ``0 <= m < 1`` and the learning rate of the discrete run it stands
         for, whose inertia it is: time stays ``learning_rate * steps``, and for a small learning
         rate training runs ``1 / (1 - m)`` times faster. Give both or neither.
+    weight_decay
+        Number >= 0: the penalty ``weight_decay / 2 |theta - w|^2`` on the loss, as
+        ``optax.add_decayed_weights`` before the optimizer.
+    decay_to
+        "zero", as optimizers do. Then ``jvp_train`` and ``jvp_test`` are needed. "initial":
+        towards the initial parameters, which needs nothing, acts like a ridge of
+        ``n * weight_decay`` whose regularized fit ``f_train`` shows, and leaves the outputs
+        Gaussian over initializations.
+    jvp_train, jvp_test
+        ``J theta_0``: outputs of ``jax.jvp(lambda p: f(p, x), (params,), (params,))[1]``, shapes
+        ``(n, outputs)``, ``(n_test, outputs)``.
 
     Returns
     -------
-    GradientFlow or LossFlow
-        With ``.at(t)`` and ``.diagnostics``, a pytree. Squared error without momentum is in
-        closed form: `GradientFlow`, with ``.time_scales`` too. All else is a `LossFlow`.
+    GradientFlow, LossFlow or MatrixFree
+        With ``.at(t)`` and ``.diagnostics``, a pytree. Squared error is in closed form, with
+        momentum and weight decay too: `GradientFlow`, which has ``.time_scales``. Other losses
+        are a `LossFlow`. From operators: a `MatrixFree`, without diagnostics.
 
     Raises
     ------
@@ -219,16 +269,33 @@ def gradient_flow(
     chosen, momentum = read_loss(loss), read_momentum(momentum)
     blocks = kernel_train_train, y_train, kernel_test_train, kernel_test_test
     options = {"f0_train": f0_train, "f0_test": f0_test, "ridge": ridge, "which": which}
+    options |= {"weight_decay": weight_decay, "decay_to": decay_to}
+    options |= {"jvp_train": jvp_train, "jvp_test": jvp_test}
     if (learning_rate is None) != (momentum == 0):
         raise InputError(
             f"got momentum={momentum} and learning_rate={learning_rate}; a flow with momentum "
             "depends on the learning rate, and one without does not (t = learning_rate * steps): "
             "give both or neither."
         )
-    if chosen is squared and learning_rate is None:
-        return GradientFlow(prepare(*blocks, **options))
-    space = function_space(*blocks, **options, loss=chosen)
     rate = None
+    if isinstance(kernel_train_train, Operator):
+        dtype = kernel_train_train.dtype
+        if learning_rate is not None:
+            rate = read_learning_rate(learning_rate, dtype)
+        return matrix_free(
+            kernel_train_train,
+            *blocks[1:],
+            lambda t: flow_factors(t, rate, momentum),
+            lambda t: read_non_negative("t", t, dtype),
+            **options,
+            squared_loss=chosen is squared,
+        )
+    if chosen is squared:
+        modes = prepare(*blocks, **options)
+        if learning_rate is not None:
+            rate = read_learning_rate(learning_rate, modes.error.dtype)
+        return GradientFlow(modes, rate, momentum)
+    space = function_space(*blocks, **options, loss=chosen)
     if learning_rate is not None:
         rate = read_learning_rate(learning_rate, space.start.dtype)
     return LossFlow(space, rate, momentum)

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.result import Kernel
 from ntk_lab.losses import Loss, mean_loss
+from ntk_lab.predict.decay import DecayTo, read_decay
 from ntk_lab.predict.inputs import KernelLike, Which, read_non_negative, read_problem
 from ntk_lab.predict.result import Moments, Prediction
 from ntk_lab.solve import Diagnostics, diagnose
@@ -33,6 +34,8 @@ class FunctionSpace:
         Shape ``(n, C)``.
     start
         Initial outputs, ``(rows, C)``.
+    decay, anchor
+        Weight decay, and the outputs ``(rows, C)`` it pulls towards.
     diagnostics
         Spectrum of the training kernel.
     loss
@@ -44,6 +47,8 @@ class FunctionSpace:
     kernel: jax.Array
     targets: jax.Array
     start: jax.Array
+    decay: jax.Array
+    anchor: jax.Array
     diagnostics: Diagnostics
     loss: Loss = field(metadata={"static": True})
     axes: bool = field(metadata={"static": True})
@@ -56,6 +61,10 @@ class FunctionSpace:
     def slope(self, f: jax.Array) -> jax.Array:
         """Gradient of the mean loss by the training outputs, ``(n, C)``."""
         return jax.grad(lambda f: mean_loss(self.loss, f, self.targets))(f[: self.examples])
+
+    def force(self, f: jax.Array) -> jax.Array:
+        """``Theta grad L`` with weight decay on all rows: what gradient flow moves against."""
+        return self.push(self.slope(f)) + self.decay * (f - self.anchor)
 
     def push(self, v: jax.Array) -> jax.Array:
         """``Theta v`` on all rows, for ``v`` of shape ``(n, C)``."""
@@ -84,6 +93,10 @@ def function_space(
     ridge: ArrayLike,
     which: Which,
     loss: Loss,
+    weight_decay: ArrayLike,
+    decay_to: DecayTo,
+    jvp_train: ArrayLike | None,
+    jvp_test: ArrayLike | None,
 ) -> FunctionSpace:
     """Check the arguments and stack train and test; see `gradient_flow` for what they are."""
     if isinstance(kernel_train_train, Kernel) and f0_train is None:
@@ -99,16 +112,21 @@ def function_space(
     ridge = read_non_negative("ridge", ridge, theta.train_train.dtype)
     if ridge.ndim:
         raise InputError(f"ridge has shape {ridge.shape}; one number is needed.")
+    decay = read_decay(problem, weight_decay, decay_to, jvp_train, jvp_test)
     diagnostics = diagnose(theta.train_train, ridge=ridge)
     kernel = theta.train_train + ridge * jnp.eye(len(theta.train_train), dtype=ridge.dtype)
-    start = problem.f0_train.reshape(-1, columns)
+    starts = [problem.f0_train]
     if theta.test_train is not None and problem.f0_test is not None:
         kernel = jnp.concatenate([kernel, theta.test_train])
-        start = jnp.concatenate([start, problem.f0_test.reshape(-1, columns)])
+        starts.append(problem.f0_test)
+    start = jnp.concatenate(starts).reshape(-1, columns)
+    pulls = [pull for pull in (decay.train, decay.test) if pull is not None]
     space = FunctionSpace(
         kernel=kernel,
         targets=problem.targets.reshape(-1, columns),
         start=start,
+        decay=decay.rate,
+        anchor=start - jnp.concatenate(pulls).reshape(-1, columns) if pulls else start,
         diagnostics=diagnostics,
         loss=loss,
         axes=problem.outputs is not None,

@@ -9,10 +9,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ntk_lab.concrete import is_concrete
+from ntk_lab.empirical.operator import Operator
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.result import Kernel
 
-KernelLike = ArrayLike | Kernel
+KernelLike = ArrayLike | Kernel | Operator
 Which = Literal["ntk", "nngp"]
 
 
@@ -75,17 +76,17 @@ def read_problem(
 
     dtype = theta.train_train.dtype
     n = len(theta.train_train) // (outputs or 1)
-    y = _read_outputs("y_train", y_train, n, outputs, dtype)
+    y = read_outputs("y_train", y_train, n, outputs, dtype)
     if (f0_train is None) != (f0_test is None) and kernel_test_train is not None:
         raise InputError("f0_train and f0_test must be given together, or neither (both zero).")
     if f0_test is not None and kernel_test_train is None:
         raise InputError("f0_test is given, but the test set needs kernel_test_train too.")
     f0_train = jnp.zeros_like(y) if f0_train is None else f0_train
-    f0_train = _read_outputs("f0_train", f0_train, n, y.shape[1], dtype)
+    f0_train = read_outputs("f0_train", f0_train, n, y.shape[1], dtype)
     if theta.test_train is not None:
         n_test = len(theta.test_train) // (outputs or 1)
         f0_test = jnp.zeros((n_test, y.shape[1]), dtype) if f0_test is None else f0_test
-        f0_test = _read_outputs("f0_test", f0_test, n_test, y.shape[1], dtype)
+        f0_test = read_outputs("f0_test", f0_test, n_test, y.shape[1], dtype)
 
     def flat(f: Any) -> Any:
         return f if f is None or outputs is None else f.reshape(-1, 1)
@@ -176,7 +177,8 @@ def _flatten(kernel: jax.Array | None) -> jax.Array | None:
     return kernel.transpose(0, 2, 1, 3).reshape(n1 * c, n2 * c)
 
 
-def _read_outputs(name: str, f: Any, n: int, columns: int | None, dtype: Any) -> jax.Array:
+def read_outputs(name: str, f: Any, n: int, columns: int | None, dtype: Any) -> jax.Array:
+    """Outputs or targets of ``n`` examples, checked."""
     f = read_array(name, f, dtype)
     if f.ndim == 1:
         raise InputError(
@@ -199,6 +201,11 @@ def _check_finite(name: str, x: jax.Array) -> None:
 
 def read_array(name: str, x: Any, dtype: Any = None) -> jax.Array:
     """Real numbers as a float32 or float64 array, of the given dtype if there is one."""
+    if isinstance(x, Operator):
+        raise InputError(
+            f"{name} is an operator; here the kernel is needed as an array (ntk.empirical.ntk). "
+            "gradient_flow and gradient_descent take operators for both kernels."
+        )
     if not isinstance(x, jax.Array):
         x = np.asarray(x)
         if x.dtype.kind in "OUSmM":

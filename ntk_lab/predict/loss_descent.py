@@ -82,17 +82,17 @@ def _descend(descent: LossDescent, steps: jax.Array) -> jax.Array:
 
     def step(_, state):
         f, velocity = state
-        slope = space.slope(f)
-        velocity = slope + momentum * velocity
-        move = slope + momentum * velocity if descent.nesterov else velocity
-        return f - rate * space.push(move), velocity
+        force = space.force(f)
+        velocity = force + momentum * velocity
+        move = force + momentum * velocity if descent.nesterov else velocity
+        return f - rate * move, velocity
 
     def segment(carry, until):
         state, done = carry
         state = jax.lax.fori_loop(done, until, step, state)
         return (state, until), state[0]
 
-    start = (space.start, jnp.zeros_like(space.targets))
+    start = (space.start, jnp.zeros_like(space.start))
     _, outputs = jax.lax.scan(segment, (start, jnp.int32(0)), steps)
     return outputs
 

@@ -173,10 +173,9 @@ def _integrate(
 def _velocity(t: jax.Array, state: Any, flow: LossFlow) -> Any:
     del t
     if flow.learning_rate is None:
-        return -flow.space.push(flow.space.slope(state))
+        return -flow.space.force(state)
     f, velocity = state
-    force = flow.space.push(flow.space.slope(f))
-    return velocity, -(force + (1 - flow.momentum) * velocity) / flow.learning_rate
+    return velocity, -(flow.space.force(f) + (1 - flow.momentum) * velocity) / flow.learning_rate
 
 
 def _refuse(prediction: Prediction, times: np.ndarray, outputs: np.ndarray, max_steps: int) -> None:

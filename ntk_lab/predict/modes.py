@@ -4,14 +4,16 @@ Gradient flow, gradient descent and momentum all act on each eigenvector of the 
 separately. They differ in one thing only: which part of the initial error of a mode survives.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ntk_lab.errors import InputError
+from ntk_lab.predict.decay import Decay, DecayTo, read_decay
 from ntk_lab.predict.inputs import KernelLike, Problem, Which, read_non_negative, read_problem
 from ntk_lab.predict.result import Moments, Prediction
 from ntk_lab.solve import Spectrum, spectrum
@@ -42,6 +44,10 @@ class Modes:
         Kernel of (test, train) in modes, ``Theta_test,train V``.
     prior
         Covariance of the initial outputs, or None if these are given.
+    decay
+        Weight decay, with what it pulls on the training set in modes.
+    pull_train
+        ``J theta_0`` on the training set in examples, or None.
     examples, outputs
         As in `ntk_lab.predict.inputs.Problem`.
     """
@@ -52,6 +58,8 @@ class Modes:
     f0_test: jax.Array | None
     theta_test: jax.Array | None
     prior: Prior | None
+    decay: Decay
+    pull_train: jax.Array | None
     examples: int = field(metadata={"static": True})
     outputs: int | None = field(metadata={"static": True})
 
@@ -68,9 +76,14 @@ class Modes:
         return jnp.where(learnable, eigenvalues, largest) / self.examples
 
     @property
+    def decayed(self) -> jax.Array:
+        """Rates of training with weight decay: curvatures of the loss with its penalty."""
+        return self.rates + self.decay.rate
+
+    @property
     def time_scales(self) -> jax.Array:
-        """Time ``n / eigenvalue`` each mode takes to shrink its error by ``e``."""
-        return jnp.where(self.learnable, 1 / self.rates, jnp.inf)
+        """Time each mode takes to come nearer to where it goes by a factor of ``e``."""
+        return jnp.where(self.learnable, 1 / self.decayed, jnp.inf)
 
 
 def prepare(
@@ -83,6 +96,10 @@ def prepare(
     f0_test: ArrayLike | None,
     ridge: ArrayLike,
     which: Which,
+    weight_decay: ArrayLike = 0.0,
+    decay_to: DecayTo = "initial",
+    jvp_train: ArrayLike | None = None,
+    jvp_test: ArrayLike | None = None,
 ) -> Modes:
     """Check the arguments and change to the eigenbasis, at O(n^3)."""
     problem = read_problem(
@@ -92,6 +109,7 @@ def prepare(
     ridge = read_non_negative("ridge", ridge, theta.train_train.dtype)
     if ridge.ndim:
         raise InputError(f"ridge has shape {ridge.shape}; one number is needed.")
+    decay = read_decay(problem, weight_decay, decay_to, jvp_train, jvp_test)
     modes = spectrum(theta.train_train, ridge=ridge)
     vectors = modes.eigenvectors
     return Modes(
@@ -101,6 +119,8 @@ def prepare(
         f0_test=problem.f0_test,
         theta_test=None if theta.test_train is None else theta.test_train @ vectors,
         prior=_prior(problem, modes, which),
+        decay=decay if decay.train is None else decay._replace(train=vectors.T @ decay.train),
+        pull_train=decay.train,
         examples=problem.examples,
         outputs=problem.outputs,
     )
@@ -118,39 +138,58 @@ def _prior(problem: Problem, modes: Spectrum, which: Which) -> Prior | None:
     return Prior(train, test_train, nngp.test_test)
 
 
-def evolve(modes: Modes, surviving: jax.Array, gain: jax.Array) -> Prediction:
-    """Prediction from what training did to each mode.
+Factors = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def evolve(modes: Modes, factors: Factors) -> Prediction:
+    """Prediction from what training does to a mode of each rate.
 
     Parameters
     ----------
     modes
         The problem.
-    surviving
-        Fraction r of the initial error left in each mode, shape ``(n,)``.
-    gain
-        ``(1 - r) / rate``, computed without cancellation, shape ``(n,)``.
+    factors
+        From rates (curvatures of the loss, weight decay included) to the fraction ``r`` of the
+        initial distance to the minimum that is left, and ``1 - r`` without cancellation.
 
     Returns
     -------
     Prediction
         At one time.
-    """
-    learnable, vectors = modes.learnable, modes.spectrum.eigenvectors
-    surviving = jnp.where(learnable, surviving, 1)
-    learnt = jnp.where(learnable, gain * modes.rates, 0)
-    gain = jnp.where(learnable, gain, 0) / modes.examples
-    prior = modes.prior
 
-    mean = modes.f0_train + vectors @ (learnt[:, None] * modes.error)
+    Notes
+    -----
+    Training with any of the linear methods leaves ``r(H) (theta_0 - theta_min)``, with ``H`` the
+    Hessian ``J^T J / n + weight_decay``. Decay towards zero splits the distance into what lies in
+    the span of the gradients and what only decays.
+    """
+    learnable, vectors, prior = modes.learnable, modes.spectrum.eigenvectors, modes.prior
+    left, gone = factors(modes.decayed)
+    gain = jnp.where(learnable, gone / modes.decayed, 0)
+    # 1 - gain * rates, without cancellation
+    surviving = (modes.decay.rate + modes.rates * left) / modes.decayed
+    surviving = jnp.where(learnable, surviving, 1)
+    moved, shrunk = gain[:, None] * modes.error, None
+    if modes.decay.train is not None:
+        idle, shrunk = factors(modes.decay.rate)
+        apart = jnp.where(learnable, (left - idle) / modes.rates, 0)
+        moved = moved + (gain + apart)[:, None] * modes.decay.train
+
+    mean = modes.f0_train + vectors @ (modes.rates[:, None] * moved)
+    if shrunk is not None and modes.pull_train is not None:
+        mean = mean - shrunk * modes.pull_train
     covariance = None
     if prior is not None:
-        left = surviving[:, None] * prior.train * surviving[None, :]
-        covariance = _symmetric(vectors @ left @ vectors.T)
+        inner = surviving[:, None] * prior.train * surviving[None, :]
+        covariance = _symmetric(vectors @ inner @ vectors.T)
     train = _unflatten(mean, covariance, modes.outputs)
     if modes.theta_test is None or modes.f0_test is None:
         return Prediction(train, None)
 
-    mean = modes.f0_test + modes.theta_test @ (gain[:, None] * modes.error)
+    gain = gain / modes.examples
+    mean = modes.f0_test + modes.theta_test @ (moved / modes.examples)
+    if shrunk is not None and modes.decay.test is not None:
+        mean = mean - shrunk * modes.decay.test
     covariance = None
     if prior is not None and prior.test_train is not None and prior.test_test is not None:
         # Var(f0_test - A f0_train) with A = theta_test diag(gain) V^T
@@ -159,6 +198,19 @@ def evolve(modes: Modes, surviving: jax.Array, gain: jax.Array) -> Prediction:
         cross = (modes.theta_test * gain[None, :]) @ prior.test_train.T
         covariance = _symmetric(prior.test_test + twice - cross - cross.T)
     return Prediction(train, _unflatten(mean, covariance, modes.outputs))
+
+
+def learnt_share(modes: Modes, factors: Factors) -> jax.Array:
+    """Share of the error ``y - f0`` of each mode that is gone, shape ``(n,)``."""
+    _, gone = factors(modes.decayed)
+    return jnp.where(modes.learnable, gone * modes.rates / modes.decayed, 0)
+
+
+def at_each(predict: Callable[[jax.Array], Any], times: jax.Array) -> Any:
+    """What ``predict`` says of each time, axes of ``times`` first."""
+    for _ in range(times.ndim):
+        predict = jax.vmap(predict)
+    return predict(times)
 
 
 def _symmetric(matrix: jax.Array) -> jax.Array:

@@ -5,6 +5,9 @@ from ntk_lab.solve.conjugate_gradient import conjugate_gradient as conjugate_gra
 from ntk_lab.solve.eigenpairs import Eigenpairs as Eigenpairs
 from ntk_lab.solve.eigenpairs import top_eigenpairs as top_eigenpairs
 from ntk_lab.solve.estimate import Estimate as Estimate
+from ntk_lab.solve.krylov import KrylovSpace as KrylovSpace
+from ntk_lab.solve.krylov import extended as extended
+from ntk_lab.solve.krylov import krylov as krylov
 from ntk_lab.solve.nystrom import Nystrom as Nystrom
 from ntk_lab.solve.nystrom import nystrom as nystrom
 from ntk_lab.solve.quadrature import gauss as gauss
@@ -19,12 +22,15 @@ __all__ = [
     "Diagnostics",
     "Eigenpairs",
     "Estimate",
+    "KrylovSpace",
     "Nystrom",
     "Solution",
     "Spectrum",
     "conjugate_gradient",
     "diagnose",
+    "extended",
     "gauss",
+    "krylov",
     "lanczos",
     "nystrom",
     "radau",

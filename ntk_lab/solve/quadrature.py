@@ -69,12 +69,15 @@ def lanczos(apply: Product, vectors: jax.Array, depth: int) -> Rules:
     off = jnp.zeros((depth, m), vectors.dtype)
     for i in range(depth):
         product = apply(vector)
-        basis, diagonal, off, vector = _step(basis, diagonal, off, vector, product, jnp.int32(i))
+        basis, diagonal, off, vector = lanczos_step(
+            basis, diagonal, off, vector, product, jnp.int32(i)
+        )
     return Rules(diagonal.T, off.T)
 
 
 @jax.jit
-def _step(basis, diagonal, off, vector, product, i) -> tuple[jax.Array, ...]:
+def lanczos_step(basis, diagonal, off, vector, product, i) -> tuple[jax.Array, ...]:
+    """One more vector of each basis ``(depth + 1, n, m)``, number ``i + 1``, from a product."""
     n = len(product)
     alpha = (vector * product).sum(axis=0)
     rest = product

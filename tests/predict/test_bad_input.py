@@ -104,3 +104,27 @@ def test_kernels_that_are_no_kernels_are_refused():
         gradient_flow(DD - 0.5 * np.eye(4), P.y)
     with pytest.raises(NumericalError, match="not symmetric"):
         max_learning_rate(np.arange(16.0).reshape(4, 4))
+
+
+LOSSES = pytest.mark.parametrize("loss", ["squared", "huber"])
+
+
+@LOSSES
+def test_one_example_is_enough(loss):
+    one = np.ones((1, 1))
+    descent = gradient_descent(one, 0.5 * one, one, learning_rate=0.5, loss=loss).at(1)
+    np.testing.assert_allclose(descent.test.mean, 0.25)
+
+
+@LOSSES
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_duplicates_with_different_labels_get_their_mean(loss, momentum):
+    kernel = np.array([[1.0, 1.0, 0.2], [1.0, 1.0, 0.2], [0.2, 0.2, 1.0]])
+    y = np.array([[1.0], [0.5], [-1.0]])
+    options = {"loss": loss, "learning_rate": 0.5, "momentum": momentum}
+    descent = gradient_descent(kernel, y, kernel[:1], **options)
+    prediction = descent.at(400)
+    np.testing.assert_allclose(prediction.train.mean[:2], 0.75, rtol=1e-5)
+    np.testing.assert_allclose(prediction.test.mean, 0.75, rtol=1e-5)
+    assert descent.diagnostics.rank == 2
+    assert descent.diagnostics.condition_number > 1e6
