@@ -125,6 +125,7 @@ def _mean_losses(loss: Loss, f: np.ndarray, y: jax.Array) -> np.ndarray:
 def _of_the_run(stages: Stages, data: Data) -> dict[str, np.ndarray]:
     """How the real run's kernel and parameters move, and its training loss."""
     run, s = stages.real, stages.seed
+    assert run.ntk is not None
     kernels = np.asarray(run.ntk[s])
     drift = _norm(kernels[1:] - kernels[0]) / _norm(kernels[0])
     y = np.asarray(data.y_train)[spread(len(data.y_train), kernels.shape[-1])]

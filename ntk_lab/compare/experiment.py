@@ -31,8 +31,9 @@ class Network(Protocol):
         """Initial parameters."""
         ...
 
-    def apply(self, params: Any, x: Any) -> jax.Array:
-        """Outputs ``(n, C)``."""
+    @property
+    def apply(self) -> Callable[[Any, Any], jax.Array]:
+        """Function of parameters and inputs to outputs ``(n, C)``."""
         ...
 
     def learning_rate_scale(self) -> float:
@@ -202,6 +203,7 @@ class Experiment:
 
     def _predict(self, params: Any, linear: Trajectory) -> dict[str, np.ndarray]:
         """Kernel predictions on the test set, ``(seeds, T, n, C)``, from each seed's own start."""
+        assert linear.test is not None
         if self.kernels is None:
             flows = [self._own_flow(params, linear, s) for s in range(len(linear.loss))]
             return {FLOW: np.stack(flows)}
@@ -220,6 +222,7 @@ class Experiment:
 
     def _own_flow(self, params: Any, linear: Trajectory, s: int) -> np.ndarray:
         """Gradient flow with the empirical NTK of one seed."""
+        assert linear.test is not None
         own = jax.tree.map(lambda leaf: leaf[s], params)
         x, x_test = self.data.x_train, self.data.x_test
         kernels = (ntk(self.net.apply, own, x), ntk(self.net.apply, own, x_test, x))
@@ -249,6 +252,7 @@ class Experiment:
 
     def _check_divergence(self, runs: dict[str, Trajectory], seeds: list[int]) -> None:
         for name, run in runs.items():
+            assert run.test is not None
             finite = [np.isfinite(run.loss[i]) & np.isfinite(run.test[i]).all((1, 2))
                       for i in range(len(seeds))]  # fmt: skip
             bad = [i for i, fine in enumerate(finite) if not fine.all()]
@@ -274,6 +278,6 @@ def _test_means(prediction: Prediction) -> np.ndarray:
     return np.asarray(prediction.test.mean)
 
 
-def _columns(f: jax.Array) -> np.ndarray:
+def _columns(f: Any) -> np.ndarray:
     """``(seeds, n, outputs)`` to ``(n, seeds * outputs)``."""
     return np.asarray(f).transpose(1, 0, 2).reshape(f.shape[1], -1)

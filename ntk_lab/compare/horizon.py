@@ -69,8 +69,8 @@ def _from_verdicts(
     value = _crossing(times, mean, tolerance)
     if not np.isfinite(upper).all():
         return Horizon(value, 0.0, float("inf"), own)
-    ends = (_crossing(times, bound, tolerance) for bound in (upper, lower))
-    return Horizon(value, *ends, own)
+    first, last = (_crossing(times, bound, tolerance) for bound in (upper, lower))
+    return Horizon(value, first, last, own)
 
 
 def horizon_exponent(

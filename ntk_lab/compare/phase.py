@@ -225,8 +225,9 @@ def _fingerprint(cells, train, test, x, y, options) -> str:
 
 def _load(path: Path | None, settings: str, x: Axis, y: Axis, tolerance: float) -> PhaseDiagram:
     shape = (len(y[1]), len(x[1]))
+    numbers = [np.full(shape, np.nan) for _ in range(3)]
     empty = PhaseDiagram(
-        x, y, np.full(shape, _UNRUN), *(np.full(shape, np.nan) for _ in range(3)),
+        x, y, np.full(shape, _UNRUN), numbers[0], numbers[1], numbers[2],
         np.full(shape, "", dtype="U24"), tolerance,
     )  # fmt: skip
     if path is None or not path.exists():

@@ -263,6 +263,7 @@ def _kernels(net: Module, data: Data) -> tuple[Kernel, Kernel, Kernel]:
 
 def _settings(e: Experiment) -> dict[str, Any]:
     """What decides the numbers of one width and seed, for the checkpoint."""
+    assert isinstance(e.net, Module)
     smallest, optimizer = e.net.with_width(1), None
     if e.optimizer is not None:
         params = smallest.init(jax.random.key(0), e.data.x_train.shape[1:], e.data.x_train.dtype)

@@ -1,6 +1,7 @@
 """MNIST-1D: ten classes of noisy sequences, made by the package mnist1d."""
 
 import random
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def mnist1d(train: int = 1000, test: int = 1000, *, seed: int = 0) -> Split:
         ) from error
     if train < 1 or test < 1:
         raise InputError(f"asked for {train} training and {test} test examples; give at least 1.")
-    settings = get_dataset_args()
+    settings: Any = get_dataset_args()
     # It makes as many of each class, so the next multiple of ten; `split` leaves out the rest.
     settings.num_samples, settings.seed = -(-(train + test) // 10) * 10, seed
     # The generator reseeds the random numbers of the whole process.
