@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ntk_lab.compiled import compiled
 from ntk_lab.errors import InputError
 from ntk_lab.losses import Loss
 
@@ -113,7 +114,7 @@ def optimizer_fingerprint(optimizer: optax.GradientTransformation, params: Any, 
         )  # fmt: skip
         return (optax.apply_updates(params, updates), state), optax.tree.norm(updates)
 
-    @jax.jit
+    @compiled
     def run(params):
         carry, sizes = jax.lax.scan(step, (params, optimizer.init(params)), jnp.arange(steps))
         return jax.tree.leaves(carry[0]), sizes

@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# For programs of the tests' own: see ntk_lab/compiled.py, which is tested without it.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=invalid")
 
 import hypothesis
 import jax

@@ -55,6 +55,14 @@ def test_only_the_neural_tangents_bridge_touches_private_or_legacy_jax():
     assert not offenders
 
 
+def test_programs_are_compiled_in_one_place():
+    # Plain jit lets XLA use what gives garbage on CPUs; see ntk_lab/compiled.py.
+    plain = {
+        relative(p) for p in MODULES if re.search(r"(?<![`.\w])jax\.jit\b(?!`)", p.read_text())
+    }
+    assert plain - {relative(p) for p in QUARANTINE} == {"ntk_lab/compiled.py"}
+
+
 def test_importing_the_package_loads_no_optional_dependency():
     program = f"import sys, ntk_lab; print([m for m in {OPTIONAL!r} if m in sys.modules])"
     done = subprocess.run(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.structured.build import Program, Signature
 from ntk_lab.empirical.structured.factors import Mode
@@ -216,7 +217,7 @@ def check_examples(program: Program, args: Arguments) -> None:
 def _values(f, program, params, leaves, tree, few) -> tuple[np.ndarray, np.ndarray]:
     n = len(few[0])
 
-    @jax.jit
+    @compiled
     def both(params, leaves, few):
         together = f(params, jax.tree.unflatten(tree, few)).reshape(n, -1)
         return together, jax.vmap(lambda *e: program.evaluate(leaves, e))(*few)
@@ -245,7 +246,7 @@ def _finite(kernel: Any) -> bool:
     return bool(_all_finite(kernel))
 
 
-@jax.jit
+@compiled
 def _all_finite(kernel: jax.Array) -> jax.Array:
     return jnp.isfinite(kernel).all()
 

@@ -1,13 +1,12 @@
 """Kernels from the factors of two sets of examples, or of one, compiled."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ntk_lab.empirical.compiled import compiled
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical.structured.factors import Factor, Mode, contract, formed, slabs, take
 
 Groups = tuple[tuple[int, ...], ...]
@@ -43,7 +42,7 @@ def _rectangle(
     return results
 
 
-rectangle = partial(compiled, static_argnames=("mode", "groups", "dtype"))(_rectangle)
+rectangle = compiled(sequential=True, static_argnames=("mode", "groups", "dtype"))(_rectangle)
 
 
 def _square(factors: Sequence[Factor], mode: Mode, groups: Groups, dtype: str) -> list[jax.Array]:

@@ -1,12 +1,12 @@
 """The diagonal of the empirical kernel, from structured derivatives of one example at a time."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical.products import Network
 from ntk_lab.empirical.structured.costs import Problem, backward, choose, cost
 from ntk_lab.empirical.structured.factors import Factor, contract
@@ -59,7 +59,7 @@ def _rows(net: Network, basis: Any, start: int, stop: int) -> jax.Array:
     return jax.nn.one_hot(jnp.arange(start, stop), out.shape[0], dtype=out.dtype)
 
 
-@partial(jax.jit, static_argnames="dtype")
+@compiled(static_argnames="dtype")
 def _norms(factors: list[Factor], dtype: str) -> jax.Array:
     def one(example):
         parts = [jax.tree.map(lambda v: v[None], f) for f in example]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntk_lab.empirical.compiled import compiled
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical.ntk import ntk
 from ntk_lab.empirical.tiles import default_memory
 from ntk_lab.errors import InputError, NumericalError
@@ -139,7 +139,7 @@ def monte_carlo_kernel(
             return result
 
 
-@partial(compiled, static_argnums=(0, 1, 2, 3, 4))
+@compiled(sequential=True, static_argnums=(0, 1, 2, 3, 4))
 def _sample(init, apply, memory, shape, symmetric, key, x1, x2) -> tuple[jax.Array, jax.Array]:
     """NNGP and NTK of one network, each averaged over outputs."""
     params = init(key, shape)

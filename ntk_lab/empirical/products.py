@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.arguments import Arguments
-from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.structured import program as programs
 from ntk_lab.empirical.structured.build import Program
 from ntk_lab.empirical.structured.costs import backward
@@ -179,17 +179,17 @@ def _padded(leaf: Any, size: int) -> Any:
     return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, axis=0)]) if missing else leaf
 
 
-@compiled
+@compiled(sequential=True)
 def _pull(net: Network, inputs: list[Any], cotangents: Any, total: list[Any]) -> list[jax.Array]:
     return [a + b for a, b in zip(total, _pulled(net, inputs, cotangents), strict=True)]
 
 
-@compiled
+@compiled(sequential=True)
 def _push(net: Network, inputs: list[Any], tangents: Sequence[Any]) -> jax.Array:
     return _pushed(net, inputs, tangents)
 
 
-@compiled
+@compiled(sequential=True)
 def _both(net: Network, inputs: list[Any], cotangents: Any) -> jax.Array:
     return _pushed(net, inputs, _pulled(net, inputs, cotangents))
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.arguments import Select, arguments
 from ntk_lab.empirical.operator_base import whole
@@ -87,7 +88,7 @@ def _some(x: Any, start: int, count: int) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[start : start + count], x)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@compiled(static_argnums=(0, 1, 2))
 def _gradients(
     f: Any, selected: tuple[int, ...], tree: Any, leaves: list[Any], x: Any
 ) -> jax.Array:

@@ -1,6 +1,5 @@
 """Sketched NTK: random projections of the Jacobian as features, by forward passes alone."""
 
-from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical import products
 from ntk_lab.empirical.arguments import Select, arguments, check_examples, check_finite
 from ntk_lab.empirical.ntk import Model
@@ -160,7 +160,7 @@ def _kernel(phi1: jax.Array, phi2: jax.Array, outputs: str) -> tuple[jax.Array, 
     return mean, jnp.sqrt(squares / ((groups - 1) * dimension))
 
 
-@partial(jax.jit, static_argnames="outputs")
+@compiled(static_argnames="outputs")
 def _product(phi1: jax.Array, phi2: jax.Array, outputs: str) -> jax.Array:
     (size, n1, count), n2 = phi1.shape, phi2.shape[1]
     if outputs == "trace":
@@ -172,7 +172,7 @@ def _product(phi1: jax.Array, phi2: jax.Array, outputs: str) -> jax.Array:
     return kernel.reshape(n1, count, n2, count).transpose(0, 2, 1, 3)
 
 
-@jax.jit
+@compiled
 def _updated(mean, squares, part, share, size) -> tuple[jax.Array, jax.Array]:
     """Running mean and sum of squares of deviations of groups, weighted by their sizes."""
     step = part - mean

@@ -1,15 +1,14 @@
 """Squares of derivatives, number by number of the parameters: what shares of a kernel are of."""
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical import products
 from ntk_lab.empirical.arguments import Arguments
-from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.structured.build import Program
 from ntk_lab.empirical.structured.costs import backward
 from ntk_lab.empirical.tiles import default_memory
@@ -63,7 +62,7 @@ def _block_size(args: Arguments, program: Program, count: int, memory: float) ->
     return max(1, int(min(args.sizes[0], fast // one)))
 
 
-@partial(compiled, static_argnums=(0, 1))
+@compiled(sequential=True, static_argnums=(0, 1))
 def _squares(program, selected, leaves, batch, basis) -> list[jax.Array]:
     chosen = [leaves[i] for i in selected]
 

@@ -1,14 +1,13 @@
 """The kernel column by column: one backward and one forward pass each, no Jacobian."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical.arguments import Arguments
-from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.engine import Job
 from ntk_lab.empirical.structured.build import Program
 from ntk_lab.empirical.structured.costs import backward, cost
@@ -112,7 +111,7 @@ def _bytes(args: Arguments, program: Program, k: int) -> int:
     return jnp.dtype(args.dtype).itemsize * (2 * parameters + 2 * total * n1 + 2 * n1 * k)
 
 
-@partial(compiled, static_argnums=(0, 1, 2))
+@compiled(sequential=True, static_argnums=(0, 1, 2))
 def _columns(program, selected, mode, leaves, inputs1, batch, basis, which) -> jax.Array:
     """``(columns, n1, k)``, or of ``k`` only the output of the column itself."""
 

@@ -1,12 +1,13 @@
 """How fast the empirical kernel moves in training."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical import engine
 from ntk_lab.empirical.arguments import (
     Arguments,
@@ -17,7 +18,6 @@ from ntk_lab.empirical.arguments import (
     cotangents,
     result_of,
 )
-from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.ntk import Model, Outputs, Params
 from ntk_lab.empirical.structured.build import build
 from ntk_lab.empirical.tiles import default_memory
@@ -135,7 +135,7 @@ def _tile(job: engine.Job, tangents: list[Any], place: engine.Place) -> jax.Arra
     return engine.finished(job, place, tile)
 
 
-@partial(compiled, static_argnums=(0, 1))
+@compiled(sequential=True, static_argnums=(0, 1))
 def _derivative(recipe, moving, leaves, along, inputs, bases) -> jax.Array:
     group = (tuple(range(len(recipe.parts))),)
 
@@ -179,7 +179,7 @@ def _gradient(f: Model, measure: Loss, tree: Any, selected: tuple[int, ...]) -> 
             full[k] = leaf
         return measure(f(jax.tree.unflatten(tree, full), x), y)
 
-    return compiled(jax.grad(value))
+    return compiled(jax.grad(value), sequential=True)
 
 
 def _squared_error(outputs: jax.Array, y: Any) -> jax.Array:

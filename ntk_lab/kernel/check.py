@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.graph import Graph
@@ -101,7 +102,7 @@ def _all_finite(x: jax.Array) -> bool:
         return bool(_finite(x))
 
 
-@jax.jit
+@compiled
 def _finite(x: jax.Array) -> jax.Array:
     """One pass; apart, two operations take two and an array between them."""
     return jnp.isfinite(x).all()

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.kernel.check import check_inputs
@@ -192,17 +193,17 @@ def _carry(net: Propagates, x: Any) -> Carry:
     return net.need(Need(carry, variances=False, ragged=isinstance(x, Masked))).carry
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled(static_argnums=0)
 def _evaluate_static(net: Propagates, x1: jax.Array, x2: jax.Array | None) -> Kernel:
     return _evaluate(net, x1, x2)
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled(static_argnums=0)
 def _evaluate_traced(treedef: Any, leaves: list, x1: jax.Array, x2: jax.Array | None) -> Kernel:
     return _evaluate(jax.tree.unflatten(treedef, leaves), x1, x2)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@compiled(static_argnums=(0, 1))
 def _evaluate_tile(net: Propagates, carry: Carry, x1: jax.Array, x2: jax.Array, same: jax.Array):
     return _tile(net, Inputs.of(x1, x2, carry=carry, same=same))
 
@@ -238,7 +239,7 @@ def _tile(net: Propagates, inputs: Inputs) -> Kernel:
     return Kernel(state.cov.cov, state.ntk)
 
 
-@jax.jit
+@compiled
 def _all_finite(kernel: Kernel) -> jax.Array:
     return jnp.isfinite(kernel.nngp).all() & jnp.isfinite(kernel.ntk).all()
 

@@ -2,13 +2,13 @@
 
 import math
 import os
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compiled import compiled
 from ntk_lab.kernel.covariance import Covariance
 from ntk_lab.kernel.layout import Carry
 from ntk_lab.kernel.native import average_kernels
@@ -58,7 +58,7 @@ def position_kernel(
     return None
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@compiled(static_argnums=(0, 1, 2, 3))
 def _after_pooling(tail, channels: int, symmetric: bool, own: bool, cov, ntk, var1, var2) -> Kernel:
     """Kernel after the remaining layers; ``own``: whether variances are known."""
     same = jnp.eye(len(cov), dtype=bool) if symmetric else jnp.zeros(cov.shape, bool)
@@ -81,7 +81,7 @@ def _as_images(x: jax.Array) -> np.ndarray:
     return data if data.ndim == 4 else data[:, None]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@compiled(static_argnums=(0, 1, 2))
 def _after_flattening(tail, channels: int, symmetric: bool, means: Means) -> Kernel:
     m1, m2 = jnp.asarray(means.m1)[:, None], jnp.asarray(means.m2)[None, :]
     var1, var2, scale = means.var1[:, None], means.var2[None, :], m1 * m2

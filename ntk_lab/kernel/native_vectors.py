@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compiled import compiled
 from ntk_lab.kernel.native import half_angle_constants
 from ntk_lab.kernel.native_sides import THRESHOLD, Side, named_operations, specialized
 from ntk_lab.kernel.native_steps import Step
@@ -92,7 +93,7 @@ def _tile(sides, program, numbers, constants, series, nngp, ntk, symmetric, star
     return loops.tile(rho, first.data, second.data, *where, *operations, nngp, ntk, threshold)
 
 
-@partial(jax.jit, static_argnums=4)
+@compiled(static_argnums=4)
 def _correlations(units1, units2, i, j, size):
     rows = jax.lax.dynamic_slice_in_dim(units1, i, size[0])
     columns = jax.lax.dynamic_slice_in_dim(units2, j, size[1])
@@ -112,7 +113,7 @@ def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     return memory[first : first + size].view(dtype).reshape(shape)
 
 
-@jax.jit
+@compiled
 def _units(x: jax.Array) -> jax.Array:
     """Examples of unit length, without over- or underflow."""
     largest = jnp.max(jnp.abs(x), axis=1, keepdims=True)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.operator import Operator
 from ntk_lab.errors import StabilityError
@@ -93,13 +94,13 @@ class GradientDescent:
         return at_each(partial(_descend_share, self), steps)
 
 
-@jax.jit
+@compiled
 def _descend(descent: GradientDescent, steps: jax.Array) -> Prediction:
     given = descent.learning_rate, descent.momentum, descent.nesterov
     return evolve(descent.modes, _factors(steps, *given))
 
 
-@jax.jit
+@compiled
 def _descend_share(descent: GradientDescent, steps: jax.Array) -> jax.Array:
     given = descent.learning_rate, descent.momentum, descent.nesterov
     return learnt_share(descent.modes, _factors(steps, *given))

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from ntk_lab.compiled import compiled
 from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.predict.inputs import Which, read_array, read_outputs
 from ntk_lab.predict.likelihood import density
@@ -177,7 +178,7 @@ def _fit_one(
     def cost(logs: dict[str, jax.Array]) -> jax.Array:
         return -density(kernel(logs), y, jnp.exp(logs["noise"])) / y.size
 
-    @jax.jit
+    @compiled
     def step(logs: dict[str, jax.Array], state: Any) -> tuple[Any, Any, jax.Array]:
         value, slope = jax.value_and_grad(cost)(logs)
         with jax.numpy_dtype_promotion("standard"):  # optax raises rates to counts of steps

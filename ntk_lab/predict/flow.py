@@ -7,6 +7,7 @@ from typing import Any, overload
 import jax
 from jax.typing import ArrayLike
 
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical.operator import Operator
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.result import Kernel
@@ -100,12 +101,12 @@ class GradientFlow:
         return at_each(partial(_flow_share, self), t)
 
 
-@jax.jit
+@compiled
 def _flow(flow: GradientFlow, t: jax.Array) -> Prediction:
     return evolve(flow.modes, flow_factors(t, flow.learning_rate, flow.momentum))
 
 
-@jax.jit
+@compiled
 def _flow_share(flow: GradientFlow, t: jax.Array) -> jax.Array:
     return learnt_share(flow.modes, flow_factors(t, flow.learning_rate, flow.momentum))
 

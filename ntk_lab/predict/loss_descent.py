@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import NumericalError
 from ntk_lab.predict.function_space import FunctionSpace
@@ -75,7 +76,7 @@ class LossDescent:
         return self.space.prediction(outputs)
 
 
-@jax.jit
+@compiled
 def _descend(descent: LossDescent, steps: jax.Array) -> jax.Array:
     """Outputs after each of a rising sequence of steps."""
     space, rate, momentum = descent.space, descent.learning_rate, descent.momentum

@@ -1,7 +1,6 @@
 """Gradient flow on any differentiable loss, with or without momentum, by an adaptive ODE solver."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import ConvergenceError, InputError
 from ntk_lab.predict.function_space import FunctionSpace
@@ -134,7 +134,7 @@ def _solver(solver: Any) -> Any:
     return solver
 
 
-@partial(jax.jit, static_argnums=(2, 3, 4))
+@compiled(static_argnums=(2, 3, 4))
 def _integrate(
     flow: LossFlow, times: jax.Array, rtol: float, max_steps: int, solver: Any
 ) -> tuple[jax.Array, jax.Array]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from ntk_lab.compiled import compiled
 from ntk_lab.errors import InputError
 from ntk_lab.losses import squared
 from ntk_lab.predict.function_space import FunctionSpace, function_space
@@ -86,7 +87,7 @@ class StochasticDescent:
         return Prediction(train, moments(slice(n, None)))
 
 
-@jax.jit
+@compiled
 def _run(descent: StochasticDescent, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
     space = descent.space
     rows, outputs = space.start.shape

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError
 from ntk_lab.losses import Loss, mean_loss, read_loss
@@ -69,7 +70,7 @@ class SignDescent:
         return Prediction(train, Moments(found[..., n:, :], None))
 
 
-@jax.jit
+@compiled
 def _run(descent: SignDescent) -> jax.Array:
     """Outputs after every step, the initial ones first."""
     n = len(descent.targets)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compiled import compiled
 from ntk_lab.errors import ConvergenceError, NumericalError
 
 Product = Callable[[jax.Array], jax.Array]
@@ -126,13 +127,13 @@ def conjugate_gradient(
     return solution
 
 
-@jax.jit
+@compiled
 def _start(x: jax.Array, residual: jax.Array, z: jax.Array, target: jax.Array) -> _State:
     active = jnp.linalg.norm(residual, axis=0) > target
     return _State(x, residual, z, (residual * z).sum(axis=0), active)
 
 
-@jax.jit
+@compiled
 def _step(state: _State, product: jax.Array) -> tuple[_State, jax.Array]:
     """Along the direction to the minimum; whether the matrix is positive on all directions."""
     x, residual, direction, descent, active = state
@@ -144,7 +145,7 @@ def _step(state: _State, product: jax.Array) -> tuple[_State, jax.Array]:
     return moved, definite.all()
 
 
-@jax.jit
+@compiled
 def _turn(state: _State, z: jax.Array, target: jax.Array) -> _State:
     """The next direction, conjugate to the earlier ones."""
     descent = (state.residual * z).sum(axis=0)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compiled import compiled
 from ntk_lab.errors import ConvergenceError, NumericalError
 
 Product = Callable[[jax.Array], jax.Array]
@@ -138,7 +139,7 @@ def _dense(apply: Product, n: int, top: int, dtype: Any) -> Eigenpairs:
     return Eigenpairs(values, vectors, jnp.linalg.norm(residuals, axis=0), n)
 
 
-@jax.jit
+@compiled
 def _orthonormal(basis: jax.Array, candidates: jax.Array, key: jax.Array) -> jax.Array:
     """Orthonormal columns, orthogonal to the basis; random where candidates lie within it."""
     rest = _outside(basis, candidates)
@@ -169,7 +170,7 @@ def _grown(space: _Space, new: jax.Array, products: jax.Array) -> _Space:
     )
 
 
-@jax.jit
+@compiled
 def _put(whole: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
     return jax.lax.dynamic_update_slice(whole, part, (jnp.zeros_like(start), start))
 
@@ -180,7 +181,7 @@ def _ritz(basis: jax.Array, products: jax.Array, used: int, top: int) -> tuple[A
     return values, vectors, residuals, norms
 
 
-@jax.jit
+@compiled
 def _eigh(basis: jax.Array, products: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Of the matrix restricted to the basis, largest first; columns not in use come last."""
     small = jnp.matmul(basis.T, products, precision="highest")
@@ -191,7 +192,7 @@ def _eigh(basis: jax.Array, products: jax.Array, used: jax.Array) -> tuple[jax.A
     return values[::-1], coefficients[:, ::-1]
 
 
-@jax.jit
+@compiled
 def _residuals(basis, products, values, coefficients) -> tuple[jax.Array, jax.Array, jax.Array]:
     vectors = jnp.matmul(basis, coefficients, precision="highest")
     residuals = jnp.matmul(products, coefficients, precision="highest") - vectors * values[None]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.compiled import compiled
 from ntk_lab.solve.quadrature import Product, lanczos_step
 
 
@@ -89,7 +90,7 @@ def extended(apply: Product, space: KrylovSpace, depth: int) -> KrylovSpace:
     return KrylovSpace(basis, diagonal, off, space.sizes)
 
 
-@jax.jit
+@compiled
 def _decomposed(diagonal: jax.Array, off: jax.Array) -> tuple[jax.Array, jax.Array]:
     def one(d, e):
         return jnp.linalg.eigh(jnp.diag(d) + jnp.diag(e, 1) + jnp.diag(e, -1))
@@ -97,7 +98,7 @@ def _decomposed(diagonal: jax.Array, off: jax.Array) -> tuple[jax.Array, jax.Arr
     return jax.vmap(one, in_axes=1)(diagonal, off)
 
 
-@jax.jit
+@compiled
 def _combined(basis, weights, vectors, sizes) -> jax.Array:
     small = jnp.einsum("mik,mk,mk->im", vectors, weights, vectors[:, 0], precision="highest")
     found = jnp.einsum("inm,im->nm", basis[: len(small)], small, precision="highest")

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.compiled import compiled
+
 
 class Nystrom(NamedTuple):
     """Approximation ``U diag(values) U^T`` of a positive semi-definite matrix.
@@ -69,7 +71,7 @@ def nystrom(
     return _factor(directions, apply(directions))
 
 
-@jax.jit
+@compiled
 def _factor(directions: jax.Array, products: jax.Array) -> Nystrom:
     n, eps = len(directions), jnp.finfo(products.dtype).eps
     shift = n**0.5 * eps * jnp.linalg.norm(products)
@@ -83,7 +85,7 @@ def _factor(directions: jax.Array, products: jax.Array) -> Nystrom:
     return Nystrom(left, jnp.maximum(singular**2 - shift, 0))
 
 
-@jax.jit
+@compiled
 def _inverse(found: Nystrom, ridge: jax.Array, v: jax.Array) -> jax.Array:
     inside = jnp.matmul(found.vectors.T, v, precision="highest")
     # With neither ridge nor rank there is nothing to divide by, and nothing that is known.

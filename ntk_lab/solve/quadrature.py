@@ -1,12 +1,13 @@
 """Lanczos quadrature: traces of functions of a matrix that is known by its products only."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from ntk_lab.compiled import compiled
 
 Product = Callable[[jax.Array], jax.Array]
 
@@ -75,7 +76,7 @@ def lanczos(apply: Product, vectors: jax.Array, depth: int) -> Rules:
     return Rules(diagonal.T, off.T)
 
 
-@jax.jit
+@compiled
 def lanczos_step(basis, diagonal, off, vector, product, i) -> tuple[jax.Array, ...]:
     """One more vector of each basis ``(depth + 1, n, m)``, number ``i + 1``, from a product."""
     n = len(product)
@@ -115,7 +116,7 @@ def radau(rules: Rules, bound: jax.Array) -> tuple[jax.Array, jax.Array]:
     return _decomposed(diagonal, rules.off_diagonal)
 
 
-@jax.jit
+@compiled
 def log_bounds(rules: Rules, ridge: Any) -> jax.Array:
     """Upper and lower bound of ``v^T log(A + ridge) v``, ``|v| = 1``, for each probe, ``(m, 2)``.
 
@@ -133,7 +134,7 @@ def log_bounds(rules: Rules, ridge: Any) -> jax.Array:
     return jnp.stack([total(nodes, weights), total(below, shares)], axis=1)
 
 
-@partial(jax.jit, static_argnames="log")
+@compiled(static_argnames="log")
 def smoothed(rules: Rules, grid: jax.Array, width: Any, log: bool) -> jax.Array:
     """Spectral measures smoothed by a Gaussian, at the whole depth and at three quarters of it.
 

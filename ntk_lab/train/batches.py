@@ -1,12 +1,12 @@
 """Which examples each mini-batch holds: a function of the key and the step alone."""
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.compiled import compiled
 from ntk_lab.errors import InputError
 
 
@@ -65,6 +65,6 @@ def shuffle(key: jax.Array, epoch: Any, n: int) -> jax.Array:
     return jax.random.permutation(jax.random.fold_in(key, epoch), n).astype(jnp.int32)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
+@compiled(static_argnums=(1, 2))
 def _shuffles(key: jax.Array, n: int, epochs: int) -> jax.Array:
     return jax.lax.map(lambda epoch: shuffle(key, epoch, n), jnp.arange(epochs, dtype=jnp.int32))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ntk_lab.compiled import compiled
 from ntk_lab.losses import mean_loss, squared
 from ntk_lab.predict.heavy_ball import momentum_factors, plain_factors
 from ntk_lab.progress import Progress
@@ -167,17 +168,17 @@ def _one(
 
 @lru_cache(maxsize=16)
 def _outputs(f: Model) -> Callable[..., jax.Array]:
-    return jax.jit(f)
+    return compiled(f)
 
 
 @lru_cache(maxsize=16)
 def _product(f: Model) -> Callable[..., jax.Array]:
-    return jax.jit(ntk_operator(f))
+    return compiled(ntk_operator(f))
 
 
 @lru_cache(maxsize=16)
 def _pull(f: Model) -> Callable[..., Any]:
-    return jax.jit(lambda params, x, v: jax.vjp(lambda p: f(p, x), params)[1](v)[0])
+    return compiled(lambda params, x, v: jax.vjp(lambda p: f(p, x), params)[1](v)[0])
 
 
 @lru_cache(maxsize=16)
@@ -186,9 +187,9 @@ def _push(f: Model) -> Callable[..., jax.Array]:
         value, moved = jax.jvp(lambda p: f(p, x), (params,), (change,))
         return value + moved
 
-    return jax.jit(outputs)
+    return compiled(outputs)
 
 
-@jax.jit
+@compiled
 def _losses(outputs: jax.Array, y: jax.Array) -> jax.Array:
     return jax.vmap(lambda f: mean_loss(squared, f, y))(outputs)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntk_lab.empirical.compiled import compiled
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical.ntk import Model, Params
 from ntk_lab.errors import InputError
 from ntk_lab.losses import Loss, mean_loss, read_loss
@@ -39,9 +39,9 @@ class Objective:
             )
         count = 1 if outputs.ndim == 1 else outputs.shape[1]
         self.y = read_targets(y, self.n, count, outputs.dtype)
-        self._value = compiled(self._block)
-        self._outputs = compiled(self._prediction)
-        self._product = compiled(self._columns, static_argnums=4)
+        self._value = compiled(self._block, sequential=True)
+        self._outputs = compiled(self._prediction, sequential=True)
+        self._product = compiled(self._columns, static_argnums=4, sequential=True)
 
     def value(self, params: Params) -> float:
         """The loss."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntk_lab.empirical.compiled import compiled
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical.ntk import Model, Params, Progress
 from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.losses import Loss
@@ -184,7 +184,7 @@ def _segments(objective: Objective, steps: int) -> Any:
         floating = jnp.issubdtype(jnp.asarray(p).dtype, jnp.floating)
         return p - rate.astype(p.dtype) * g if floating else p
 
-    @compiled
+    @compiled(sequential=True)
     def advance(params, history, rate, start, stop):
         def step(i, carry):
             params, history = carry

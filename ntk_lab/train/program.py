@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical.linearize import linearize
 from ntk_lab.losses import Loss, mean_loss
 from ntk_lab.train.batches import shuffle
@@ -50,7 +51,7 @@ class Program:
     @cached_property
     def start(self) -> Callable[..., Carry]:
         """``start(params, x, key, step)``: the state before the first update."""
-        return jax.jit(self._start)
+        return compiled(self._start)
 
     @cached_property
     def advance(self) -> Callable[..., Carry]:
@@ -58,12 +59,12 @@ class Program:
 
         ``high`` counts only where ``looped``; otherwise it is one update.
         """
-        return jax.jit(self._advance, donate_argnums=0)
+        return compiled(self._advance, donate_argnums=0)
 
     @cached_property
     def outputs(self) -> Callable[..., jax.Array]:
         """``outputs(params, params0, x)`` of each seed."""
-        return jax.jit(_over_seeds(lambda p, p0, x: self.model(p0)(p, x), 2))
+        return compiled(_over_seeds(lambda p, p0, x: self.model(p0)(p, x), 2))
 
     @cached_property
     def measure(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
@@ -73,7 +74,7 @@ class Program:
             moved = optax.tree.norm(optax.tree.sub(params, params0))
             return mean_loss(self.loss, outputs, y), moved / optax.tree.norm(params0)
 
-        return jax.jit(_over_seeds(one, 3))
+        return compiled(_over_seeds(one, 3))
 
     def _start(self, params, x, key, step) -> Carry:
         seeds, n = len(jax.tree.leaves(params)[0]), count(x)

@@ -1,7 +1,7 @@
 """Sharpness: the largest eigenvalues of the Hessian of the training loss and of the NTK."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
+from ntk_lab.compiled import compiled
 from ntk_lab.empirical.linearize import linearize
 from ntk_lab.errors import NumericalError
 from ntk_lab.losses import Loss, mean_loss, read_loss
@@ -168,7 +169,7 @@ def top_eigenvalue(
     return TopEigenvalue(value, residual, len(diagonal))
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled(static_argnums=0)
 def _advance(operator, before, v, beta, data):
     w = operator(v, data)
     alpha = _dot(w, v)

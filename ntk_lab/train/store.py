@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.checkpoints import Folder, fingerprint, loss_fingerprint, optimizer_fingerprint
+from ntk_lab.compiled import compiled
 from ntk_lab.train.program import Carry, Program
 from ntk_lab.train.record import Record, Recorder
 
@@ -79,7 +80,7 @@ def _behaviour(program: Program, recorder: Recorder, params: Any) -> list[str]:
     """Outputs and their derivative on a few examples, as text."""
     few = jax.tree.map(lambda a: a[:2], recorder.x)
 
-    @jax.jit
+    @compiled
     def values(params):
         total, gradient = jax.value_and_grad(lambda p: jnp.sum(jnp.sin(program.f(p, few))))(params)
         return total, [jnp.linalg.norm(leaf) for leaf in jax.tree.leaves(gradient)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
+from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
-from ntk_lab.empirical.compiled import compiled
 from ntk_lab.empirical.structured import program as programs
 from ntk_lab.empirical.structured.factors import Factor
 from ntk_lab.empirical.structured.narrow import narrowed
@@ -26,8 +26,8 @@ class Program:
         self.parts = tuple(parts)
         self.outputs: int = closed.jaxpr.outvars[0].aval.shape[0]
         self.checked = False
-        self._compiled = compiled(self._features, static_argnums=0)
-        self._whole = compiled(self._consumed, static_argnums=(0, 1))
+        self._compiled = compiled(self._features, static_argnums=0, sequential=True)
+        self._whole = compiled(self._consumed, static_argnums=(0, 1), sequential=True)
 
     def features(
         self, parts: Sequence[Part], leaves: Sequence[Any], inputs: Sequence[Any], basis: Any
