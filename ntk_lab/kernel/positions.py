@@ -28,6 +28,7 @@ from ntk_lab.kernel.layout import (
     spread2,
 )
 from ntk_lab.kernel.state import Features
+from ntk_lab.kernel.sums import mean
 
 
 @dataclass(frozen=True)
@@ -290,14 +291,18 @@ def flatten(state: Features) -> Features:
     if isinstance(state.layout, Vector):
         return state
     k, axes = state.cov, tuple(range(len(state.layout.shape)))
-    var1, var2, ntk = (jnp.mean(v, axis=axes) for v in (k.var1, k.var2, state.ntk))
+    var1, var2, ntk = (_squeezed_mean(v, axes) for v in (k.var1, k.var2, state.ntk))
     weight = balance(k.var1, k.var2, pair_axes=2)
-    distance = jnp.mean(k.distance(weight), axis=axes)
+    distance = _squeezed_mean(k.distance(weight), axes)
     cov = Covariance.from_distance(var1, var2, distance, weight.reshape(distance.shape))
     # The covariance itself needs no variances, which may not be known after pooling.
-    cov = replace(cov, cov=jnp.mean(k.cov, axis=axes))
+    cov = replace(cov, cov=_squeezed_mean(k.cov, axes))
     channels = state.channels * math.prod(state.layout.shape)
     return replace(state, cov=cov, ntk=ntk, channels=channels, layout=Vector())
+
+
+def _squeezed_mean(values: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    return jnp.squeeze(mean(values, axes), axes)
 
 
 def average(state: Features, factor: float = 1.0) -> Features:
@@ -306,7 +311,7 @@ def average(state: Features, factor: float = 1.0) -> Features:
     axes = tuple(range(2 * len(layout.shape)))
 
     def apply(values: jax.Array) -> jax.Array:
-        return factor**2 * jnp.mean(values, axis=axes, keepdims=True)
+        return factor**2 * mean(values, axes)
 
     return replace(
         flatten(mixed(state, apply, apply, (1,) * len(layout.shape))), channels=state.channels
