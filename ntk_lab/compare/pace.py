@@ -104,7 +104,8 @@ def _matched(e: Experiment, kernel: jax.Array, limit: float) -> Pace:
     # The flow's loss falls with time; rounding may let it rise, where it has stopped falling.
     falling = np.minimum.accumulate(losses)
     times = np.exp(np.interp(-wanted[1:], -falling, np.log(grid.astype(float))))
-    rate = float(np.clip(times[0], longest / (_MOST_STEPS * e.steps), _STEP_SHARE * limit))
+    # Short enough for the first recorded step, but not so short that the last takes too many.
+    rate = float(min(max(times[0], times[-1] / (_MOST_STEPS * e.steps)), _STEP_SHARE * limit))
     record = np.maximum(np.round(times / rate), 1).astype(int)
     offsets = np.arange(len(record))
     record = np.maximum.accumulate(record - offsets) + offsets  # strictly rising
