@@ -39,7 +39,12 @@ class Given:
     def init(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> Any:
         """Initial parameters."""
         del shape, dtype
-        return self.params(key) if callable(self.params) else self.params
+        return self.params(key) if self.drawn else self.params
+
+    @property
+    def drawn(self) -> bool:
+        """Whether ``params`` is a function; trees of arrays may be callable too (equinox)."""
+        return callable(self.params) and jax.tree_util.all_leaves([self.params])
 
     def learning_rate_scale(self) -> float:
         """One: there is no other width to compare with."""
@@ -142,7 +147,7 @@ def compare_model(
     net = Given(f, params)
     data = _read(net, train, test, int(key))
     record = check_training(steps, record, batch_size, optimizer, len(data.x_train))
-    seeds = int(seeds) if callable(params) else 1
+    seeds = int(seeds) if net.drawn else 1
     points = min(int(kernel_points), len(data.x_train))
     batch = None if batch_size is None else int(batch_size)
 
@@ -172,7 +177,7 @@ def compare_model(
         "optimizer": chosen.changed,
         "loss": loss_name(loss),
         "key": int(key),
-        "error_bars": "seeds" if callable(params) else "test examples",
+        "error_bars": "seeds" if net.drawn else "test examples",
     }
     seeds_run = tuple(range(seeds))
     return Comparison(

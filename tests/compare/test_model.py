@@ -93,6 +93,9 @@ def test_adam_is_matched_at_the_training_loss_that_it_reaches(loss):
     assert c.gaps == ("discretization", "feature learning", "optimizer")
     assert "as fast as the optimizer lowers the training loss" in c.settings["pace"]
     assert (np.diff(c.settings["descent_steps"]) > 0).all()
+    # From the first recorded step on: a flow that is ahead of the run has a gap of several times.
+    gaps = c.gap("optimizer").mean(axis=(0, 1))
+    assert gaps.max() < 2 * gaps[-1]
     assert all(np.isfinite(v).all() for v in c.measures.values())
     # On seed 0 the kernel's end matches; its test loss is near the network's.
     ends = [c.measures[f"test_loss/{n}"][0, 0, -1] for n in ("kernel flow", "optimizer")]
@@ -142,6 +145,16 @@ def test_one_run_has_error_bars_over_test_examples_that_are_those_of_resampling(
         gaps.append(again.gap()[0, 0, 0])
     # Twelve draws know a standard deviation to 21%: three of those and the delta method's own.
     assert 0.4 < np.std(gaps, ddof=1) / error < 2.0
+
+
+def test_a_model_of_equinox_is_one_run_though_its_parameters_can_be_called():
+    equinox = pytest.importorskip("equinox")
+    net = equinox.nn.MLP(3, 3, 8, 1, key=jax.random.key(0), dtype=FLOAT)
+    f, params = ntk.interop.from_equinox(net)
+    assert callable(params)
+    c = ntk.compare_model(f, params, *classes(), steps=5)
+    assert c.one_run
+    assert c.gap("feature learning")[..., -1] > 0
 
 
 def test_integer_inputs_and_integer_labels_are_taken():
