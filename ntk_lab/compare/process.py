@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from ntk_lab.kernel.result import Kernel
 from ntk_lab.predict import gradient_descent
@@ -24,11 +24,14 @@ class EnsembleFit(NamedTuple):
         lies from the prediction.
     spread, spread_error
         Mean square of outputs in units of their predicted covariance, along its leading
-        directions: 1 if the predicted spread is right. With its standard error over seeds.
+        directions, those of no spread but rounding left out: 1 if the predicted spread is right.
+        With its standard error over seeds.
     coverage, coverage_error
         Share of test outputs inside their predicted interval of nominal ``level``.
     level
         That level.
+    seeds
+        Number of networks.
     """
 
     z: float
@@ -37,14 +40,17 @@ class EnsembleFit(NamedTuple):
     coverage: float
     coverage_error: float
     level: float
+    seeds: int
 
     def calibrated(self, confidence: float) -> bool:
         """Whether neither mean nor spread contradicts the prediction.
 
-        Each is tested at half of ``1 - confidence``, two-sided.
+        Each is tested at half of ``1 - confidence``, two-sided: the mean against a normal
+        distribution, as its spread is predicted, the spread against Student's t.
         """
-        limit = float(ndtri(1 - (1 - confidence) / 4))
-        return abs(self.z) < limit and abs(self.spread - 1) < limit * self.spread_error
+        level = 1 - (1 - confidence) / 4
+        reach = float(stdtrit(self.seeds - 1, level)) * self.spread_error
+        return abs(self.z) < float(ndtri(level)) and abs(self.spread - 1) < reach
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +58,7 @@ class Process:
     """Predicted distribution of test outputs over initializations, at each recorded step.
 
     ``mean (T, m, C)``, ``deviation (T, m)``, leading eigenvectors of the covariance divided by the
-    root of their eigenvalue ``white (T, m, k)``, and along the displacement ``along (T, m, C)`` a
+    root of their eigenvalue ``white (T, m, k)`` (zero where that is rounding), and along the displacement ``along (T, m, C)`` a
     projection of unit variance. arXiv:1902.06720, equations 13 to 16.
     """
 
@@ -67,9 +73,16 @@ class Process:
         inside = np.abs(off) < ndtri((1 + COVERAGE) / 2) * self.deviation[:, :, None]
         return {
             "ensemble/z": (self.along * off).sum((1, 2)),
-            "ensemble/spread": (np.einsum("tmk,tmc->tkc", self.white, off) ** 2).mean((1, 2)),
+            "ensemble/spread": self._spread(off),
             "ensemble/coverage": inside.mean((1, 2)),
         }
+
+    def _spread(self, off: np.ndarray) -> np.ndarray:
+        squares = np.einsum("tmk,tmc->tkc", self.white, off) ** 2
+        counted = np.broadcast_to(self.white.any(axis=1)[:, :, None], squares.shape)
+        total = counted.sum((1, 2))
+        mean = squares.sum((1, 2)) / np.maximum(total, 1)
+        return np.where(total > 0, mean, np.nan)
 
 
 def predict_process(
@@ -82,17 +95,22 @@ def predict_process(
     test = gradient_descent(kernels[0], y, *kernels[1:], learning_rate=rate).at(steps).test
     assert test is not None
     assert test.covariance is not None
+    eps = float(np.finfo(test.covariance.dtype).eps)
     mean, covariance = (np.asarray(v, np.float64) for v in test)
     covariance = 0.5 * (covariance + covariance.transpose(0, 2, 1))
     values, vectors = np.linalg.eigh(covariance)
     count = min(_DIRECTIONS, mean.shape[1])
     values, vectors = values[:, -count:], vectors[:, :, -count:]
+    # Directions of no initial spread, and those in which training leaves none, are rounding noise.
+    prior = np.linalg.norm(np.asarray(kernels[2].nngp, np.float64), 2)
+    real = values > 4 * mean.shape[1] ** 0.5 * eps * prior
+    roots = np.where(real, np.sqrt(np.where(real, values, 1)), np.inf)
     variance = np.einsum("tmc,tmk,tkc->t", mean, covariance, mean)
     scale = np.where(variance > 0, variance, np.inf) ** -0.5
     return Process(
         mean,
         np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0)),
-        vectors / np.sqrt(np.maximum(values, np.finfo(float).tiny))[:, None],
+        vectors / roots[:, None],
         mean * scale[:, None, None],
     )
 
@@ -110,4 +128,5 @@ def fit_of_ensemble(z: np.ndarray, spread: np.ndarray, coverage: np.ndarray) -> 
         float(coverage.mean()),
         float(coverage.std(ddof=1) / root),
         COVERAGE,
+        seeds,
     )

@@ -76,3 +76,24 @@ def test_wide_networks_are_the_predicted_ensemble():
 def test_there_is_no_ensemble_of_one_seed():
     c = ntk.compare(hidden(1), *regression(1), widths=(8,), seeds=1, steps=3, learning_rate=0.1)
     assert c.ensemble() is None
+
+
+def test_directions_without_predicted_spread_do_not_count():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(14, 2))
+    net = ntk.nn.Sequential(ntk.nn.Dense(4), ntk.nn.Dense(1))  # a covariance of rank 2
+    kernels = net.kernel(x[:8]), net.kernel(x[8:], x[:8]), net.kernel(x[8:])
+    process = predict_process(kernels, x[:8, :1] * x[:8, 1:], 0.01, STEPS)
+    assert (process.white.any(axis=1).sum(axis=1) == 2).all()
+    values, vectors = np.linalg.eigh(np.asarray(kernels[2].nngp, np.float64))
+    draw = (vectors[:, -2:] * np.sqrt(values[-2:])).sum(axis=1)[:, None]
+    assert (process.measure(process.mean + draw)["ensemble/spread"] < 4).all()
+
+
+def test_an_ensemble_that_fits_is_called_calibrated_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    for seeds in (2, 4, 8):
+        spread = (rng.standard_normal((2000, seeds, 10)) ** 2).mean(axis=2)
+        runs = [fit_of_ensemble(np.zeros(seeds), s, np.full(seeds, 0.9)) for s in spread]
+        wrong = np.mean([not run.calibrated(0.9) for run in runs])
+        assert wrong < 0.08  # 0.05, more as squares of normal numbers are skewed
