@@ -57,8 +57,9 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 def logistic(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """``sum_c log(1 + exp(-s_c f_c))`` of each example, ``s`` the side to take.
 
-    One output: ``s`` is the sign of the target. Several: ``s`` is 1 for the largest target (the
-    class) and -1 for the others, one against the rest.
+    One output: ``s`` is 1 for a positive target and -1 for others, so that labels may be -1 and 1
+    or 0 and 1. Several: ``s`` is 1 for the largest target (the class) and -1 for the others, one
+    against the rest.
 
     Examples
     --------
@@ -150,8 +151,14 @@ def mean_loss(loss: Loss, outputs: jax.Array, targets: jax.Array) -> jax.Array:
     Raises
     ------
     InputError
-        A loss of another shape, such as one that averages over the batch itself.
+        Targets of another shape than the outputs, which would be spread over all of them; a loss
+        of another shape, such as one that averages over the batch itself.
     """
+    if targets.shape != outputs.shape:
+        raise InputError(
+            f"targets have shape {targets.shape} and outputs {outputs.shape}; they must be equal: "
+            "(n, C), with one column for one output (y[:, None])."
+        )
     values = loss(outputs, targets)
     if values.shape not in (outputs.shape[:1], outputs.shape):
         raise InputError(
@@ -162,7 +169,6 @@ def mean_loss(loss: Loss, outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def _sides(targets: jax.Array) -> jax.Array:
-    if targets.shape[1] == 1:
-        return jnp.sign(targets)
-    largest = targets == jnp.max(targets, axis=1, keepdims=True)
-    return jnp.where(largest, 1, -1).astype(targets.dtype)
+    single = targets.shape[1] == 1
+    chosen = targets > 0 if single else targets == jnp.max(targets, axis=1, keepdims=True)
+    return jnp.where(chosen, 1, -1).astype(targets.dtype)

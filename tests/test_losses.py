@@ -52,6 +52,12 @@ def test_one_output_takes_the_side_of_its_targets_sign():
         )
 
 
+def test_labels_of_zero_and_one_are_two_sides():
+    f, y = jnp.array([[0.3], [-2.0]]), jnp.array([[0.0], [1.0]])
+    for name in ("hinge", "logistic"):
+        assert_close(NAMED[name](f, y), NAMED[name](f, 2 * y - 1))
+
+
 def test_the_mean_is_over_examples_and_the_sum_over_outputs():
     f, y, _ = data()
     by_output = optax.l2_loss
@@ -64,6 +70,8 @@ def test_a_loss_that_averages_is_refused_and_unknown_names_are_told_the_known():
     f, y, _ = data()
     with pytest.raises(InputError, match=r"has shape \(\); expected one number an example"):
         mean_loss(lambda f, y: jnp.mean((f - y) ** 2), f, y)
+    with pytest.raises(InputError, match=r"targets have shape \(3,\).*y\[:, None\]"):
+        mean_loss(NAMED["squared"], jnp.zeros((3, 1)), jnp.arange(3.0))
     with pytest.raises(InputError, match="squared, cross_entropy"):
         read_loss("mse")
     with pytest.raises(InputError, match="must be a name"):
