@@ -38,13 +38,8 @@ def read_decay(
     jvp_test: ArrayLike | None,
 ) -> Decay:
     """Check what was given on weight decay; see `gradient_flow` for what it is."""
-    dtype = problem.targets.dtype
     known = is_concrete(weight_decay)  # under jit, a number becomes an array that is not
-    rate = read_non_negative("weight_decay", weight_decay, dtype)
-    if rate.ndim or (known and float(np.asarray(weight_decay)) == np.inf):
-        raise InputError(f"weight_decay is {weight_decay}; one finite number is needed.")
-    if decay_to not in get_args(DecayTo):
-        raise InputError(f"decay_to is {decay_to!r}; it must be 'zero' or 'initial'.")
+    rate = read_rate(weight_decay, decay_to, problem.targets.dtype)
     given = jvp_train is not None or jvp_test is not None
     if known and float(np.asarray(weight_decay)) == 0:
         if given:
@@ -57,6 +52,16 @@ def read_decay(
             )
         return Decay(rate, None, None)
     return _towards_zero(problem, rate, jvp_train, jvp_test)
+
+
+def read_rate(weight_decay: ArrayLike, decay_to: str, dtype: Any) -> jax.Array:
+    """One finite number that is not negative, and a known place to decay to."""
+    rate = read_non_negative("weight_decay", weight_decay, dtype)
+    if rate.ndim or (is_concrete(weight_decay) and float(np.asarray(weight_decay)) == np.inf):
+        raise InputError(f"weight_decay is {weight_decay}; one finite number is needed.")
+    if decay_to not in get_args(DecayTo):
+        raise InputError(f"decay_to is {decay_to!r}; it must be 'zero' or 'initial'.")
+    return rate
 
 
 def _towards_zero(

@@ -15,7 +15,7 @@ from ntk_lab.errors import InputError
 from ntk_lab.kernel.result import Kernel
 from ntk_lab.losses import Loss, mean_loss
 from ntk_lab.predict.decay import DecayTo, read_decay
-from ntk_lab.predict.inputs import KernelLike, Which, read_non_negative, read_problem
+from ntk_lab.predict.inputs import KernelLike, Which, read_problem, read_ridge
 from ntk_lab.predict.result import Moments, Prediction
 from ntk_lab.solve import Diagnostics, diagnose
 
@@ -109,9 +109,7 @@ def function_space(
         kernel_train_train, y_train, kernel_test_train, kernel_test_test, f0_train, f0_test, which
     )
     theta, columns = problem.theta, problem.outputs or problem.targets.shape[1]
-    ridge = read_non_negative("ridge", ridge, theta.train_train.dtype)
-    if ridge.ndim:
-        raise InputError(f"ridge has shape {ridge.shape}; one number is needed.")
+    ridge = read_ridge(ridge, theta.train_train.dtype)
     decay = read_decay(problem, weight_decay, decay_to, jvp_train, jvp_test)
     diagnostics = diagnose(theta.train_train, ridge=ridge)
     kernel = theta.train_train + ridge * jnp.eye(len(theta.train_train), dtype=ridge.dtype)

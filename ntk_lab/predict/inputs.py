@@ -77,10 +77,7 @@ def read_problem(
     dtype = theta.train_train.dtype
     n = len(theta.train_train) // (outputs or 1)
     y = read_outputs("y_train", y_train, n, outputs, dtype)
-    if (f0_train is None) != (f0_test is None) and kernel_test_train is not None:
-        raise InputError("f0_train and f0_test must be given together, or neither (both zero).")
-    if f0_test is not None and kernel_test_train is None:
-        raise InputError("f0_test is given, but the test set needs kernel_test_train too.")
+    check_starts(f0_train, f0_test, kernel_test_train)
     f0_train = jnp.zeros_like(y) if f0_train is None else f0_train
     f0_train = read_outputs("f0_train", f0_train, n, y.shape[1], dtype)
     if theta.test_train is not None:
@@ -92,6 +89,22 @@ def read_problem(
         return f if f is None or outputs is None else f.reshape(-1, 1)
 
     return Problem(n, outputs, theta, nngp, flat(y), flat(f0_train), flat(f0_test))
+
+
+def check_starts(f0_train: Any, f0_test: Any, kernel_test_train: Any) -> None:
+    """Initial outputs on both sets or on none, and on the test set only if there is one."""
+    if (f0_train is None) != (f0_test is None) and kernel_test_train is not None:
+        raise InputError("f0_train and f0_test must be given together, or neither (both zero).")
+    if f0_test is not None and kernel_test_train is None:
+        raise InputError("f0_test is given, but the test set needs kernel_test_train too.")
+
+
+def read_ridge(ridge: ArrayLike, dtype: Any) -> jax.Array:
+    """One number that is not negative."""
+    found = read_non_negative("ridge", ridge, dtype)
+    if found.ndim:
+        raise InputError(f"ridge has shape {found.shape}; one number is needed.")
+    return found
 
 
 def _check_kinds(kernels: dict[str, Any], which: str) -> None:
@@ -114,12 +127,12 @@ def read_blocks(
     kernels: dict[str, Any], field: str | None, dtype: Any = None
 ) -> tuple[Blocks, int | None]:
     """The three blocks of one kernel as matrices, and the size of its output axes."""
+    train = _take("kernel_train_train", kernels["kernel_train_train"], field, dtype)
     arrays = {
-        name: _take(name, kernel, field, dtype)
+        name: _take(name, kernel, field, train.dtype)
         for name, kernel in kernels.items()
         if kernel is not None
     }
-    train = arrays["kernel_train_train"]
     if train.ndim not in (2, 4) or train.shape[0] != train.shape[1] or 0 in train.shape:
         raise InputError(
             f"kernel_train_train has shape {train.shape}; expected (n, n), or "

@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.operator import Operator
 from ntk_lab.errors import ConvergenceError, InputError
-from ntk_lab.predict.inputs import read_non_negative, read_outputs
+from ntk_lab.predict.decay import read_rate
+from ntk_lab.predict.inputs import check_starts, read_outputs, read_ridge
 from ntk_lab.predict.modes import Factors
 from ntk_lab.predict.result import Moments
 from ntk_lab.solve import KrylovSpace, extended, krylov
@@ -94,17 +95,21 @@ class MatrixFree:
         Raises
         ------
         InputError
-            Times that do not fit.
+            Times that do not fit, or no times; a number of products below 1.
         ConvergenceError
             If products are used up; its ``result`` is the prediction so far. Long times and small
             ridges need more: about ``sqrt(t * lambda_max / n)`` times the digits.
         """
+        if isinstance(max_products, bool) or int(max_products) != max_products or max_products < 1:
+            raise InputError(f"max_products={max_products!r}; expected a whole number from 1.")
         t = self.read(t)
         if not is_concrete(t, self.error):
             raise InputError(
                 "matrix-free predictions take products until they are right, which cannot be known "
                 "under jit, grad or vmap. Call them outside."
             )
+        if not t.size:
+            raise InputError(f"t has shape {t.shape}: there is no time to predict for.")
         if tol is None:
             tol = 1e-8 if self.error.dtype == jnp.float64 else 1e-4
         most = min(len(self.error), int(max_products))
@@ -188,7 +193,8 @@ def matrix_free(
     check: Callable[[jax.Array], None] = lambda largest: None,
 ) -> MatrixFree:
     """Check the arguments of a prediction from operators; see `gradient_flow`."""
-    del which  # an operator is one kernel
+    if which not in ("ntk", "nngp"):
+        raise InputError(f'which is {which!r}; an operator is one kernel, "ntk" or "nngp" alike.')
     if corner is not None or not squared_loss or jvp_train is not None or jvp_test is not None:
         raise InputError(
             "predictions from an operator are means for squared error, with decay, if any, towards "
@@ -209,8 +215,7 @@ def matrix_free(
             f"kernel_test_train has shape {test.shape}, kernel_train_train {train.shape}; make the "
             "first by ntk.empirical.operator(f, params, x_test, x_train)."
         )
-    if (f0_train is None) != (f0_test is None) and test is not None:
-        raise InputError("f0_train and f0_test must be given together, or neither (both zero).")
+    check_starts(f0_train, f0_test, test)
     zero = jnp.zeros_like(y)
     start = zero if f0_train is None else read_outputs("f0_train", f0_train, n, y.shape[1], y.dtype)
     start_test = None
@@ -218,11 +223,11 @@ def matrix_free(
         rows = test.examples[0]
         start_test = jnp.zeros((rows, y.shape[1]), y.dtype) if f0_test is None else f0_test
         start_test = read_outputs("f0_test", start_test, rows, y.shape[1], y.dtype)
-    decay = read_non_negative("weight_decay", weight_decay, y.dtype)
+    decay = read_rate(weight_decay, decay_to, y.dtype)
     if is_concrete(decay) and decay > 0 and decay_to != "initial":
         raise InputError("decay towards zero needs the kernel as an array; or decay_to='initial'.")
     error = (y - start).reshape(-1, 1) if full else y - start
-    ridge = read_non_negative("ridge", ridge, y.dtype)
+    ridge = read_ridge(ridge, y.dtype)
     return MatrixFree(train, test, error, start, start_test, ridge, decay, factors, read, check)
 
 

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ntk_lab.errors import InputError
 from ntk_lab.predict.decay import Decay, DecayTo, read_decay
-from ntk_lab.predict.inputs import KernelLike, Problem, Which, read_non_negative, read_problem
+from ntk_lab.predict.inputs import KernelLike, Problem, Which, read_problem, read_ridge
 from ntk_lab.predict.result import Moments, Prediction
 from ntk_lab.solve import Spectrum, spectrum
 
@@ -106,9 +105,7 @@ def prepare(
         kernel_train_train, y_train, kernel_test_train, kernel_test_test, f0_train, f0_test, which
     )
     theta = problem.theta
-    ridge = read_non_negative("ridge", ridge, theta.train_train.dtype)
-    if ridge.ndim:
-        raise InputError(f"ridge has shape {ridge.shape}; one number is needed.")
+    ridge = read_ridge(ridge, theta.train_train.dtype)
     decay = read_decay(problem, weight_decay, decay_to, jvp_train, jvp_test)
     modes = spectrum(theta.train_train, ridge=ridge)
     vectors = modes.eigenvectors

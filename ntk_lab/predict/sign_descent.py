@@ -12,7 +12,13 @@ from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError
 from ntk_lab.losses import Loss, mean_loss, read_loss
-from ntk_lab.predict.inputs import read_array, read_learning_rate, read_outputs, read_steps
+from ntk_lab.predict.inputs import (
+    check_starts,
+    read_array,
+    read_learning_rate,
+    read_outputs,
+    read_steps,
+)
 from ntk_lab.predict.result import Moments, Prediction
 
 
@@ -57,12 +63,13 @@ class SignDescent:
         ------
         InputError
             If a number of steps is negative, not an integer, or beyond the order of examples.
+            Under ``jit``, where that cannot be known, the prediction is NaN beyond it.
         """
         steps = read_steps(steps)
         most = len(self.order)
         if is_concrete(steps) and steps.size and int(steps.max()) > most:
             raise InputError(f"steps is {int(steps.max())}, but order has examples for {most}.")
-        found = _run(self)[steps]
+        found = _run(self).at[steps].get(mode="fill", fill_value=jnp.nan)
         n = len(self.targets)
         train = Moments(found[..., :n, :], None)
         if len(self.start) == n:
@@ -173,12 +180,11 @@ def sign_descent(
     rows = [train]
     if kernel_test_train is not None:
         test = read_array("kernel_test_train", kernel_test_train, dtype)
-        if test.ndim != 2 or test.shape[1] != n:
+        if test.ndim != 2 or test.shape[1] != n or not len(test):
             raise InputError(f"kernel_test_train has shape {test.shape}; expected (n_test, {n}).")
         rows.append(test)
     y = read_outputs("y_train", y_train, n, 1, dtype)
-    if (f0_train is None) != (f0_test is None) and kernel_test_train is not None:
-        raise InputError("f0_train and f0_test must be given together, or neither (both zero).")
+    check_starts(f0_train, f0_test, kernel_test_train)
     starts = []
     for name, f0, kernel in zip(("f0_train", "f0_test"), (f0_train, f0_test), rows, strict=False):
         zero = jnp.zeros((len(kernel), 1), dtype)

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ntk_lab.kernel.result import Kernel
-from ntk_lab.predict.inputs import KernelLike, read_blocks, read_momentum, read_non_negative
+from ntk_lab.predict.inputs import (
+    KernelLike,
+    read_blocks,
+    read_momentum,
+    read_non_negative,
+    read_ridge,
+)
 from ntk_lab.solve import diagnose
 
 
@@ -67,7 +73,7 @@ def max_learning_rate(
     field_ = "ntk" if isinstance(kernel_train_train, Kernel) else None
     blocks, outputs = read_blocks({"kernel_train_train": kernel_train_train}, field_)
     kernel = blocks.train_train
-    ridge = read_non_negative("ridge", ridge, kernel.dtype)
+    ridge = read_ridge(ridge, kernel.dtype)
     decay = read_non_negative("weight_decay", weight_decay, kernel.dtype)
     largest = diagnose(kernel, ridge=ridge).largest_eigenvalue
     return stability_limit(largest * (outputs or 1) / len(kernel) + decay, momentum, nesterov)

@@ -1,5 +1,6 @@
 """Each kind of unusable input is one clear error."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -53,6 +54,17 @@ def test_arrays_that_do_not_fit_are_named(arguments, message):
 def test_options_that_do_not_fit_are_named(options, message):
     with pytest.raises(InputError, match=message):
         gradient_flow(DD, P.y, TD, **options)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_kernel_of_the_training_set_decides_the_dtype(dtype):
+    other = np.float64 if dtype == np.float32 else np.float32
+    kernel = np.asarray(DD, dtype)
+    rest = (np.asarray(k, other) for k in (TD, TT))
+    kernels = [Kernel(k, k) for k in (kernel, *rest)]
+    found = gradient_flow(kernels[0], P.y.astype(other), *kernels[1:]).at(1.0)
+    wanted = jax.dtypes.canonicalize_dtype(dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {wanted}
 
 
 def test_output_axes_fix_the_number_of_outputs():

@@ -128,10 +128,20 @@ def test_what_operators_cannot_do_is_named():
     for options, message in (
         ({"loss": "huber"}, "means for squared error"),
         ({"weight_decay": 0.1}, "decay towards zero needs"),
+        ({"weight_decay": np.inf, "decay_to": "initial"}, "one finite number"),
+        ({"weight_decay": 0.1, "decay_to": "start"}, "must be 'zero' or 'initial'"),
+        ({"ridge": np.ones(2)}, "one number is needed"),
+        ({"which": "both"}, "which is 'both'"),
         ({"f0_train": f0["f0_train"]}, "given together"),
     ):
         with pytest.raises(InputError, match=message):
             gradient_flow(train, y, test, **options)
+    with pytest.raises(InputError, match="f0_test is given, but"):
+        gradient_flow(train, y, **f0)
+    with pytest.raises(InputError, match="max_products=0"):
+        gradient_flow(train, y).at(1.0, max_products=0)
+    with pytest.raises(InputError, match="there is no time"):
+        gradient_flow(train, y).at(np.zeros(0))
     with pytest.raises(InputError, match="is an operator, kernel_test_train is not"):
         gradient_flow(train, y, dense[1])
     with pytest.raises(InputError, match=r"has shape \(12, 12\).*x_test, x_train"):

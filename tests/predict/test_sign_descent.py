@@ -113,6 +113,7 @@ def test_steps_and_orders_that_do_not_fit_are_named():
         ({"order": []}, "expected the integer numbers"),
         ({"order": [0], "learning_rate": 0.0}, "learning_rate is 0"),
         ({"order": [0], "f0_train": np.ones((2, 1))}, "f0_train has shape"),
+        ({"order": [0], "f0_train": y, "f0_test": y}, "f0_test is given, but"),
         ({"order": [0], "kernel_test_train": np.ones((2, 2))}, r"expected \(n_test, 3\)"),
     ):
         with pytest.raises(InputError, match=message):
@@ -123,6 +124,8 @@ def test_steps_and_orders_that_do_not_fit_are_named():
         sign_descent(kernel, np.ones((3, 2)), learning_rate=0.1, order=[0])
     with pytest.raises(InputError, match="order has examples for 1"):
         sign_descent(kernel, y, learning_rate=0.1, order=[0]).at(2)
+    beyond = jax.jit(sign_descent(kernel, y, learning_rate=0.1, order=[0]).at)(2)
+    assert np.isnan(beyond.train.mean).all()
     f, params, x, _, _ = problem(width=4)
     with pytest.raises((InputError, NumericalError), match="NaN"):
         ntk.empirical.sign_kernel(f, params, x * jnp.nan)
