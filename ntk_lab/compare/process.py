@@ -58,8 +58,9 @@ class Process:
     """Predicted distribution of test outputs over initializations, at each recorded step.
 
     ``mean (T, m, C)``, ``deviation (T, m)``, leading eigenvectors of the covariance divided by the
-    root of their eigenvalue ``white (T, m, k)`` (zero where that is rounding), and along the displacement ``along (T, m, C)`` a
-    projection of unit variance. arXiv:1902.06720, equations 13 to 16.
+    root of their eigenvalue ``white (T, m, k)`` (zero where that is rounding), and along the
+    displacement ``along (T, m, C)`` a projection of unit variance. arXiv:1902.06720, equations 13
+    to 16.
     """
 
     mean: np.ndarray
