@@ -124,10 +124,11 @@ def optimizer_fingerprint(optimizer: optax.GradientTransformation, params: Any, 
         return fingerprint(*jax.tree.leaves(run(params)))
 
 
-def loss_fingerprint(loss: Loss) -> str:
-    """Hash of values that a loss takes."""
-    outputs = jnp.linspace(-3, 3, 14).reshape(7, 2)
-    return fingerprint(loss(outputs, jnp.sin(3 * outputs)))
+def loss_fingerprint(loss: Loss, columns: int) -> str:
+    """Hash of values that a loss of so many outputs takes, small and large."""
+    outputs = jnp.sin(jnp.arange(7.0 * columns)).reshape(7, columns)
+    targets = jnp.cos(outputs)
+    return fingerprint(*(loss(scale * outputs, targets) for scale in (1.0, 30.0, 1e3)))
 
 
 def _read(manifest: Path) -> dict:

@@ -277,7 +277,7 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "steps": list(e.record),
         "optimizer": optimizer,
         "batch_size": e.batch_size,
-        "loss": loss_fingerprint(e.loss),
+        "loss": loss_fingerprint(e.loss, e.data.y_train.shape[1]),
         "kernel_points": e.kernel_points,
         "sharpness": e.sharpness,
         "key": e.key,

@@ -245,9 +245,10 @@ def stochastic_descent(
     of full-batch descent, and the covariance also has the noise that noise causes (in the formula
     above ``E[e e^T]`` in place of ``e e^T``). It may grow without bound below the full-batch limit
     of stability, as SGD does. "shuffle" is right to leading order: within an epoch batches are
-    anticorrelated, which cancels most of the noise (all of it, to this order, at the ends of
-    epochs where ``e`` hardly changes), and the mean moves off full-batch descent at second order;
-    relative errors are of order ``learning_rate * lambda_max / B``.
+    anticorrelated, which cancels most of the noise, and the mean moves off full-batch descent at
+    second order; relative errors are of order ``learning_rate * lambda_max / B``. Where an epoch
+    takes in all examples the leading order cancels at its end: what is left of the covariance
+    there, smaller by ``(learning_rate * lambda_max)^2``, is right in size only, by a factor of 2.
 
     References
     ----------

@@ -20,6 +20,8 @@ def numbers_of(seeds: Any, total: int) -> tuple[int, ...]:
     seeds = tuple(range(total)) if seeds is None else tuple(int(s) for s in seeds)
     if len(seeds) != total:
         raise InputError(f"got {len(seeds)} seeds for parameters of {total} networks.")
+    if len(set(seeds)) != total:
+        raise InputError(f"seeds={seeds} tell networks apart; give each another number.")
     return seeds
 
 

@@ -62,7 +62,7 @@ def settings_of(
         optimizer = optimizer_fingerprint(program.optimizer, small, more["record"][-1])
     return more | {
         "model": _behaviour(program, recorder, first),
-        "loss": loss_fingerprint(program.loss),
+        "loss": loss_fingerprint(program.loss, recorder.y.shape[1]),
         "optimizer": optimizer,
         "params": fingerprint(*jax.tree.leaves(params)),
         "data": fingerprint(*data),

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import ntk_lab as ntk
-from ntk_lab.checkpoints import Folder
+from ntk_lab.checkpoints import Folder, loss_fingerprint
 from ntk_lab.errors import InputError, StabilityError
 from ntk_lab.train import groups
 from tests.train.problems import SEEDS, data, drawn, smooth
@@ -110,6 +110,20 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         ntk.train.ensemble(
             lambda p, x: 2 * NET.apply(p, x), drawn(NET), X, Y, X_TEST, folder=tmp_path, **OPTIONS
         )
+
+
+def test_losses_that_differ_for_large_errors_or_some_outputs_only_are_told_apart():
+    few, many = (loss_fingerprint(ntk.losses.Huber(delta), 3) for delta in (5.0, 50.0))
+    assert few != many
+    assert few == loss_fingerprint(ntk.losses.Huber(5.0), 3)
+    weights = np.arange(1.0, 11.0, dtype=X.dtype)
+    of_ten = loss_fingerprint(lambda f, y: ((f - y) ** 2 * weights[None]).sum(axis=1), 10)
+    assert of_ten != loss_fingerprint(ntk.losses.squared, 10)
+
+
+def test_seeds_that_would_share_a_file_are_refused():
+    with pytest.raises(InputError, match="give each another number"):
+        train(seeds=(0,) * SEEDS)
 
 
 def test_divergence_is_said_with_its_step_and_keeps_what_came_before():
