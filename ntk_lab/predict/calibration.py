@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from scipy import stats
 
 from ntk_lab.errors import InputError
-from ntk_lab.predict.inputs import read_array, read_non_negative, read_outputs
+from ntk_lab.predict.inputs import check_finite, read_array, read_outputs, read_ridge
 from ntk_lab.solve import Estimate
 
 LEVELS = (*np.arange(5, 100, 5) / 100, 0.99)
@@ -86,6 +86,7 @@ def calibration(
         raise InputError("the prediction has no covariance, so there is nothing to calibrate.")
     if mean.ndim != 2:
         raise InputError(f"predicted.mean has shape {mean.shape}; expected one time, (n, outputs).")
+    check_finite("predicted.mean", mean)
     y = np.asarray(read_outputs("y", y, len(mean), mean.shape[1], mean.dtype), np.float64)
     covariance = np.asarray(predicted.covariance, np.float64)
     variance = np.diagonal(covariance, axis1=0, axis2=1)
@@ -93,7 +94,7 @@ def calibration(
         variance = np.diagonal(variance, axis1=0, axis2=1)
     else:
         variance = np.broadcast_to(variance[:, None], y.shape)
-    variance = variance + float(read_non_negative("noise", noise, mean.dtype))
+    variance = variance + float(read_ridge(noise, mean.dtype, "noise"))
     if not y.size or not (variance > 0).all():
         raise InputError(
             f"{int((variance <= 0).sum())} of {variance.size} predicted variances are not "

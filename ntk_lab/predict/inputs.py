@@ -99,11 +99,11 @@ def check_starts(f0_train: Any, f0_test: Any, kernel_test_train: Any) -> None:
         raise InputError("f0_test is given, but the test set needs kernel_test_train too.")
 
 
-def read_ridge(ridge: ArrayLike, dtype: Any) -> jax.Array:
+def read_ridge(ridge: ArrayLike, dtype: Any, name: str = "ridge") -> jax.Array:
     """One number that is not negative."""
-    found = read_non_negative("ridge", ridge, dtype)
+    found = read_non_negative(name, ridge, dtype)
     if found.ndim:
-        raise InputError(f"ridge has shape {found.shape}; one number is needed.")
+        raise InputError(f"{name} has shape {found.shape}; one number is needed.")
     return found
 
 
@@ -153,7 +153,7 @@ def read_blocks(
         )
     blocks = Blocks(_flatten(train), _flatten(test), _flatten(corner))
     for name, array in arrays.items():
-        _check_finite(name, array)
+        check_finite(name, array)
     return blocks, (axes[0] if axes else None)
 
 
@@ -200,11 +200,12 @@ def read_outputs(name: str, f: Any, n: int, columns: int | None, dtype: Any) -> 
     if f.ndim != 2 or len(f) != n or columns not in (None, f.shape[1]) or f.shape[1] == 0:
         wanted = f"({n}, {'outputs' if columns is None else columns})"
         raise InputError(f"{name} has shape {f.shape}; the kernels given call for {wanted}.")
-    _check_finite(name, f)
+    check_finite(name, f)
     return f
 
 
-def _check_finite(name: str, x: jax.Array) -> None:
+def check_finite(name: str, x: jax.Array) -> None:
+    """Refuse NaN and infinity, where values can be looked at."""
     if is_concrete(x) and not np.isfinite(np.asarray(x)).all():
         raise InputError(
             f"{name} has {int(np.sum(~np.isfinite(np.asarray(x))))} NaN or infinite values of "

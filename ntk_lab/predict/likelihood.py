@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError, NumericalError
-from ntk_lab.predict.inputs import read_array, read_non_negative, read_outputs
+from ntk_lab.predict.inputs import read_array, read_outputs, read_ridge
 from ntk_lab.solve import diagnose
 
 
@@ -55,7 +55,7 @@ def log_marginal_likelihood(
     if k.ndim != 2 or k.shape[0] != k.shape[1] or not k.size:
         raise InputError(f"kernel has shape {k.shape}; expected (n, n).")
     y = read_outputs("y", y, len(k), None, k.dtype)
-    found = density(k, y, read_non_negative("noise", noise, k.dtype))
+    found = density(k, y, read_ridge(noise, k.dtype, "noise"))
     if is_concrete(found) and not bool(jnp.isfinite(found)):
         low = diagnose(k, ridge=jnp.asarray(noise, k.dtype)).smallest_eigenvalue
         raise NumericalError(

@@ -72,7 +72,7 @@ class LossDescent:
         outputs = _descend(self, flat[order])[jnp.argsort(order)]
         outputs = outputs.reshape(*steps.shape, *self.space.start.shape)
         if is_concrete(outputs):
-            _check_finite(np.asarray(flat), np.asarray(outputs))
+            check_outputs(np.asarray(flat), np.asarray(outputs))
         return self.space.prediction(outputs)
 
 
@@ -98,7 +98,8 @@ def _descend(descent: LossDescent, steps: jax.Array) -> jax.Array:
     return outputs
 
 
-def _check_finite(steps: np.ndarray, outputs: np.ndarray) -> None:
+def check_outputs(steps: np.ndarray, outputs: np.ndarray) -> None:
+    """Refuse outputs ``(len(steps), ...)`` that have overflown."""
     bad = ~np.isfinite(outputs.reshape(len(steps), -1)).all(axis=1)
     if bad.any():
         raise NumericalError(

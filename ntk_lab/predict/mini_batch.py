@@ -5,13 +5,16 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from ntk_lab.compiled import compiled
+from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError
 from ntk_lab.losses import squared
 from ntk_lab.predict.function_space import FunctionSpace, function_space
 from ntk_lab.predict.inputs import read_learning_rate, read_steps
+from ntk_lab.predict.loss_descent import check_outputs
 from ntk_lab.predict.result import Moments, Prediction
 from ntk_lab.solve import Diagnostics
 
@@ -66,11 +69,15 @@ class StochasticDescent:
         ------
         InputError
             If a number of steps is negative, or is not an integer.
+        NumericalError
+            If outputs or their covariance grow beyond all numbers. Not under ``jit``.
         """
         steps = read_steps(steps)
         flat = steps.reshape(-1)
         order = jnp.argsort(flat)
         mean, covariance = (x[jnp.argsort(order)] for x in _run(self, flat[order]))
+        if is_concrete(covariance):
+            check_outputs(np.asarray(flat), np.asarray(covariance))
         n = self.space.examples
         lead = steps.shape
 

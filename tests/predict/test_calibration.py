@@ -57,6 +57,8 @@ def test_what_cannot_be_calibrated_is_named():
         ((Moments(mean, 0 * one), mean), {}, "2 of 2 predicted variances are not positive"),
         ((Moments(mean, one), mean), {"levels": [0.0]}, "between 0 and 1"),
         ((Moments(mean, one), mean), {"noise": -1.0}, "noise is -1"),
+        ((Moments(mean, one), mean), {"noise": np.ones(2)}, "noise has shape"),
+        ((Moments(mean * np.nan, one), mean), {}, "mean has 2 NaN"),
     ):
         with pytest.raises(InputError, match=message):
             calibration(*arguments, **options)

@@ -5,7 +5,7 @@ from itertools import combinations, permutations, product
 import numpy as np
 import pytest
 
-from ntk_lab.errors import InputError
+from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.predict import gradient_descent, stochastic_descent
 from tests.predict.problems import random_problem
 from tests.tolerance import assert_close
@@ -167,3 +167,10 @@ def test_batches_that_do_not_fit_are_named(size):
         stochastic_descent(
             p.train_train.ntk, p.y, learning_rate=0.1, batch_size=2, sampling="epoch"
         )
+
+
+def test_noise_that_grows_beyond_all_numbers_is_said():
+    p = random_problem()
+    descent = stochastic_descent(p.train_train.ntk, p.y, learning_rate=50.0, batch_size=2)
+    with pytest.raises(NumericalError, match="no longer finite after 5000 steps"):
+        descent.at([1, 5000])
