@@ -36,8 +36,8 @@ def check_finite_rate(learning_rate: Any, momentum: Any) -> None:
 
 def check(
     f: Model, params: Any, x_train: Any, y_train: jax.Array, x_test: Any, batch_size: int | None
-) -> None:
-    """Refuse shapes that do not fit."""
+) -> jax.Array:
+    """The targets in the dtype of the outputs; refuses what does not fit."""
     n = count(x_train)
     if y_train.ndim != 2 or len(y_train) != n:
         raise InputError(
@@ -49,11 +49,14 @@ def check(
             "Class numbers become targets by jax.nn.one_hot(y, classes)."
         )
     if x_test is not None:
-        one, other = ([leaf.shape[1:] for leaf in jax.tree.leaves(x)] for x in (x_train, x_test))
+        one, other = (
+            [(leaf.shape[1:], leaf.dtype.name) for leaf in jax.tree.leaves(x)]
+            for x in (x_train, x_test)
+        )
         if one != other:
             raise InputError(
-                f"training examples have shape {_shown(one)} and test examples {_shown(other)}; "
-                "they must be equal."
+                f"training examples have shape {_shown(one)}, test examples {_shown(other)}; they "
+                "must be equal."
             )
     if batch_size is not None:
         check_batch(n, batch_size)
@@ -64,10 +67,13 @@ def check(
             f"got first axes of {sorted(counts)}."
         )
     first = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape[1:], p.dtype), params)
-    shape = jax.eval_shape(f, first, x_train).shape
-    if shape != y_train.shape:
-        raise InputError(f"the network has outputs {shape} and the targets shape {y_train.shape}.")
+    outputs = jax.eval_shape(f, first, x_train)
+    if outputs.shape != y_train.shape:
+        raise InputError(
+            f"the network has outputs {outputs.shape} and the targets shape {y_train.shape}."
+        )
+    return y_train.astype(outputs.dtype)
 
 
-def _shown(shapes: list[tuple[int, ...]]) -> str:
-    return ", ".join(map(str, shapes))
+def _shown(examples: list[tuple[tuple[int, ...], str]]) -> str:
+    return ", ".join(f"{shape} of {dtype}" for shape, dtype in examples)

@@ -107,7 +107,7 @@ def ensemble(
     Returns
     -------
     Trajectory
-        NumPy arrays in the dtype of the inputs.
+        NumPy arrays in the dtype of the outputs.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def ensemble(
     limit = read_memory(memory)
     arrays = read_arrays(params, x_train, y_train, x_test, kernel_points)
     params, x_train, y_train, x_test, kernel_points = arrays
-    check(f, params, x_train, y_train, x_test, batch_size)
+    y_train = check(f, params, x_train, y_train, x_test, batch_size)
     if batch_size is not None and key is None:
         raise InputError("mini-batches are drawn at random: pass key=jax.random.key(...).")
     key = jax.random.key(0) if key is None else key

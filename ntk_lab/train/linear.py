@@ -88,7 +88,7 @@ def linearized_descent(
     check_finite_rate(learning_rate, momentum)
     arrays = read_arrays(params, x_train, y_train, x_test, kernel_points)
     params, x, y, x_test, points = arrays
-    check(f, params, x, y, x_test, None)
+    y = check(f, params, x, y, x_test, None)
     seeds = numbers_of(seeds, count(params))
     key = jax.random.split(jax.random.key(0) if key is None else key)[1]
     made = program(f, optax.identity(), squared, None, True, True)

@@ -65,6 +65,8 @@ class Run:
             if self._store is not None:
                 self._store.save(seeds, step, carry)
             self._report(members, step)
+        if step < self._steps[-1]:  # all are lost; what is recorded has its shapes from this
+            self._look(members, seeds, self._steps[-1], carry, params0)
 
     def _begin(self, members, seeds, params0) -> tuple[int, Carry]:
         """The last state on disk with everything recorded up to it, or the first one."""
@@ -116,9 +118,10 @@ class Run:
         self._note(members, np.where(np.isfinite(record["loss"]), -1, step))
         at = self._steps.index(step)
         for name, values in record.items():
+            array = self._array(name, values[0])
             for place, value in zip(members, values, strict=True):
                 if self._diverged[place] < 0 or self._diverged[place] > step:
-                    self._array(name, value)[place, self._column(name, at)] = value
+                    array[place, self._column(name, at)] = value
 
     def _array(self, name: str, value: np.ndarray) -> np.ndarray:
         if name not in self._found:

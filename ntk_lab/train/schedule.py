@@ -21,8 +21,11 @@ def log_spaced(steps: int, count: int = 16) -> tuple[int, ...]:
 
 def check_record(steps: int, record: tuple[int, ...] | None) -> tuple[int, ...]:
     """The steps to record: log-spaced by default, otherwise rising from at least 0 to ``steps``."""
+    for number in (steps, *(() if record is None else record)):
+        if isinstance(number, bool) or not float(number).is_integer():
+            raise InputError(f"steps={steps} and record={record} must be whole numbers of updates.")
     if record is None:
-        return log_spaced(steps)
+        return log_spaced(int(steps))
     record = tuple(int(r) for r in record)
     if not record or record[0] < 0 or record[-1] > steps or list(record) != sorted(set(record)):
         raise InputError(

@@ -8,7 +8,7 @@ import numpy as np
 class Trajectory(NamedTuple):
     """What was recorded, with seeds on the first axis and recorded steps on the second.
 
-    Arrays are NumPy's, in the dtype of the inputs. What was recorded after a run diverged is NaN.
+    Arrays are NumPy's, in the dtype of the outputs. What was recorded after a run diverged is NaN.
 
     Attributes
     ----------

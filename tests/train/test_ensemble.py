@@ -158,12 +158,28 @@ def test_log_spaced_steps_start_at_one_and_end_at_the_last():
     assert (np.diff(steps) > 0).all()
 
 
+@pytest.mark.x64
+def test_targets_take_the_dtype_of_the_outputs(problem, net, params):
+    x, y, _ = problem
+    x, params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (x, params))
+    options = {"steps": 2, "kernel_points": x[:2]}
+    runs = (
+        ntk.train.ensemble(net.apply, params, x, y, optimizer=optax.sgd(0.1), **options),
+        ntk.train.linearized_descent(net.apply, params, x, y, learning_rate=0.1, **options),
+    )
+    for run in runs:
+        assert {run.loss.dtype, run.train.dtype, run.ntk.dtype} == {np.dtype(np.float32)}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"y": jnp.zeros((N - 1, C))}, "targets of shape"),
         ({"y": jnp.zeros((N, C + 1))}, "network has outputs"),
         ({"x_test": jnp.zeros((5, D + 1))}, "test examples"),
+        ({"x_test": jnp.zeros((5, D), int)}, "of int"),
+        ({"record": (1.5, 3)}, "whole numbers"),
+        ({"steps": 2.5}, "whole numbers"),
         ({"batch_size": N + 1}, "batch_size"),
         ({"batch_size": 4}, "pass key="),
         ({"record": (3, 2)}, "rising"),

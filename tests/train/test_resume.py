@@ -143,6 +143,20 @@ def test_divergence_is_said_with_its_step_and_keeps_what_came_before():
     equal(caught.value.result, run)
 
 
+@pytest.mark.parametrize("record", [(1, 9), (9,)])
+def test_runs_without_a_finite_loss_are_recorded_as_such(record, tmp_path):
+    nothing = jax.tree.map(lambda p: p * np.nan, drawn(NET))
+    for _ in range(2):  # the second time from the folder
+        run = ntk.train.ensemble(
+            NET.apply, nothing, X, Y, X_TEST, optimizer=ADAM, steps=9, record=record,
+            keep_params="ends", folder=tmp_path, divergence="record",
+        )  # fmt: skip
+        np.testing.assert_array_equal(run.diverged, [0] * SEEDS)
+        assert run.test.shape == (SEEDS, len(record), len(X_TEST), Y.shape[1])
+        assert np.isnan(run.train).all()
+        assert np.isnan(run.loss).all()
+
+
 def test_one_seed_that_diverges_does_not_stop_the_others():
     params = drawn(NET)
     params = jax.tree.map(lambda p: p.at[1].set(np.nan), params)
