@@ -4,16 +4,20 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ntk_lab.compare.cells import AXES, Cell, prepare_cell
-from ntk_lab.compare.checkpoint import fingerprint
+from ntk_lab.compare.checkpoint import fingerprint, loss_fingerprint, optimizer_fingerprint
 from ntk_lab.compare.execute import Progress, Report
 from ntk_lab.compare.run import compare
-from ntk_lab.errors import InputError, NumericalError, StabilityError
+from ntk_lab.errors import InputError, StabilityError
+from ntk_lab.losses import read_loss
 from ntk_lab.nn import Module
 
 if TYPE_CHECKING:
@@ -154,6 +158,8 @@ def phase_diagram(
     ------
     InputError
         Unknown settings, or values that cannot be; a folder of another diagram.
+    NumericalError
+        Numbers that cannot be trusted in a cell, for another reason than training that diverges.
 
     Notes
     -----
@@ -171,8 +177,8 @@ def phase_diagram(
     (2, 2)
     """
     cells = _cells(net, train, test, x, y, key, options)
-    settings = _fingerprint(cells, train, test, x, y, options)
     path = None if folder is None else Path(folder) / _FILE
+    settings = "" if path is None else _fingerprint(cells, train, test, x, y, key, options)
     diagram = _load(path, settings, x, y, float(options.get("tolerance", 0.15)))
     total = len(cells)
     for done, ((i, j), cell) in enumerate(cells.items()):
@@ -206,7 +212,7 @@ def _cells(net, train, test, x: Axis, y: Axis, key: int, options) -> dict[tuple[
 def _run(d: PhaseDiagram, i: int, j: int, cell: Cell, test: Any, key: int) -> None:
     try:
         c = compare(cell.net, cell.train, test, key=key, **cell.options)
-    except (StabilityError, NumericalError):
+    except StabilityError:
         d.status[i, j] = STATUSES.index("diverges")
         return
     verdict = c.verdicts[c.widths[0], c.steps[-1]]
@@ -216,10 +222,21 @@ def _run(d: PhaseDiagram, i: int, j: int, cell: Cell, test: Any, key: int) -> No
     d.causes[i, j] = c.dominant(c.widths[0], c.steps[-1])
 
 
-def _fingerprint(cells, train, test, x, y, options) -> str:
+def _fingerprint(cells, train, test, x, y, key, options) -> str:
+    """Of everything that decides the numbers: functions are known by the values they take."""
     nets = [cell.net.to_json() for cell in cells.values()]
-    plain = {k: repr(v) for k, v in options.items() if isinstance(v, int | float | str | tuple)}
-    text = json.dumps([nets, plain, repr(x), repr(y)], sort_keys=True)
+    others = ("loss", "optimizer", "progress")
+    settings = {k: repr(np.asarray(v).tolist()) for k, v in options.items() if k not in others}
+    settings |= {"nets": nets, "x": repr(x), "y": repr(y), "key": key}
+    settings |= {name: version(name) for name in ("ntk_lab", "jax", "jaxlib")}
+    if "loss" in options:
+        outputs = next(iter(cells.values())).net.output_shape(np.shape(train[0])[1:])
+        settings["loss"] = loss_fingerprint(read_loss(options["loss"]), *outputs)
+    if options.get("optimizer") is not None:
+        made, like = options["optimizer"], {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
+        made = made if isinstance(made, optax.GradientTransformation) else made(1.0)
+        settings["optimizer"] = optimizer_fingerprint(made, like, options.get("steps", 500))
+    text = json.dumps(settings, sort_keys=True)
     return fingerprint(np.frombuffer(text.encode(), np.uint8), *train, *test)
 
 

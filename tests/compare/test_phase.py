@@ -1,14 +1,17 @@
 """Phase diagrams: cells are comparisons, lazy where theory says so, resumable, drawn."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+import xarray
 
 import ntk_lab as ntk
 from ntk_lab.compare import phase as phases
 from ntk_lab.compare.cells import with_label_noise
 from ntk_lab.compare.centred import Centred
-from ntk_lab.errors import InputError
+from ntk_lab.errors import InputError, NumericalError, StabilityError
 from tests.compare.problems import FLOAT, hidden, regression
 from tests.tolerance import assert_close
 
@@ -75,6 +78,38 @@ def test_interrupted_diagrams_go_on_with_what_is_missing(tmp_path, diagram, monk
     assert str(again) == str(diagram)
     with pytest.raises(InputError, match="another phase diagram"):
         ntk.phase_diagram(hidden(2), *regression(2), x=X, y=Y, folder=tmp_path, **OPTIONS)
+
+
+def test_a_folder_belongs_to_one_key_loss_and_optimizer(tmp_path, monkeypatch):
+    def stamp(key=0, **options):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        cell = {"x": ("width", (8,)), "y": ("alpha", (1.0,)), "folder": folder}
+        ntk.phase_diagram(hidden(), *regression(), key=key, steps=3, **cell, **options)
+        with xarray.open_dataset(folder / "phase.nc", engine="scipy") as found:
+            return found.attrs["settings"]
+
+    def diverge(*args, **options):
+        raise StabilityError("at once")
+
+    monkeypatch.setattr(phases, "compare", diverge)
+    choices = [
+        {}, {"key": 1}, {"loss": "huber"}, {"loss": ntk.losses.Huber(2.0)}, {"record": [3]},
+        {"optimizer": optax.adam(1e-2)}, {"optimizer": optax.adam(1e-3)}, {"optimizer": optax.adam},
+    ]  # fmt: skip
+    with jax.numpy_dtype_promotion("standard"):
+        stamps = [stamp(**choice) for choice in choices]
+        assert len(set(stamps)) == len(choices)
+        assert stamp(optimizer=optax.adam(1e-2)) == stamps[5]
+        assert stamp(loss="squared") != stamp(loss="logistic")
+
+
+def test_what_is_no_divergence_is_not_called_one(monkeypatch):
+    def still(*args, **options):
+        raise NumericalError("did not move")
+
+    monkeypatch.setattr(phases, "compare", still)
+    with pytest.raises(NumericalError, match="did not move"):
+        ntk.phase_diagram(hidden(), *regression(), x=X, y=Y, **OPTIONS)
 
 
 def test_depth_learning_rate_and_divergence():
