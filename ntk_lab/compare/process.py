@@ -80,7 +80,7 @@ class Process:
 
     def _spread(self, off: np.ndarray) -> np.ndarray:
         squares = np.einsum("tmk,tmc->tkc", self.white, off) ** 2
-        counted = np.broadcast_to(self.white.any(axis=1)[:, :, None], squares.shape)
+        counted = np.broadcast_to((np.abs(self.white).max(axis=1) > 0)[:, :, None], squares.shape)
         total = counted.sum((1, 2))
         mean = squares.sum((1, 2)) / np.maximum(total, 1)
         return np.where(total > 0, mean, np.nan)
