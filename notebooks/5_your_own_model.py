@@ -1,0 +1,155 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 5. Your own model under the lens
+#
+# The model that you have is written in flax or equinox, has no infinite width, and is trained with
+# Adam and cross-entropy. Does a kernel predict what it learns? `compare_model` takes any
+# `f(params, x)` and begins with the model's *own* kernel at its initial parameters. Here: a small
+# convolutional network of flax nnx and a multilayer perceptron of equinox, both as one would write
+# them anyway, on MNIST-1D ([arXiv:2011.14439](https://arxiv.org/abs/2011.14439)), a data set made
+# so that small models differ on it.
+
+# %%
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from flax import nnx
+
+import ntk_lab as ntk
+
+data = ntk.data.mnist1d(train=100, test=200)
+(x, labels), (x_test, labels_test) = data
+
+
+class ConvNet(nnx.Module):
+    """Two convolutions and a readout."""
+
+    def __init__(self, rngs):
+        self.conv1 = nnx.Conv(1, 16, (5,), strides=2, rngs=rngs)
+        self.conv2 = nnx.Conv(16, 32, (3,), strides=2, rngs=rngs)
+        self.head = nnx.Linear(320, 10, rngs=rngs)
+
+    def __call__(self, x):
+        """Logits ``(n, 10)`` of sequences ``(n, 40, 1)``."""
+        x = nnx.relu(self.conv1(x))
+        x = nnx.relu(self.conv2(x))
+        return self.head(x.reshape(len(x), -1))
+
+
+def convnet(key):
+    """Parameters of a new network."""
+    return ntk.interop.from_nnx(ConvNet(nnx.Rngs(key))).params
+
+
+f_conv = ntk.interop.from_nnx(ConvNet(nnx.Rngs(0))).f
+jax.tree.map(lambda p: p.shape, convnet(jax.random.key(0)))
+
+# %% [markdown]
+# ## Verdict, cause and horizon
+#
+# A function that draws parameters gives error bars over initializations. Adam keeps its own pace,
+# so each of its steps stands beside the time at which gradient flow with the kernel has the same
+# training loss: the comparison is one of paths, not of speeds.
+
+# %%
+run = {"optimizer": optax.adam(3e-3), "loss": "cross_entropy", "steps": 60, "seeds": 3,
+       "record": (1, 2, 4, 8, 15, 30, 60)}  # fmt: skip
+conv = ntk.compare_model(f_conv, convnet, *data, **run)
+print(conv.conclusion())
+
+# %%
+figure, ax = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+ntk.plot.budget(conv, ax[0])
+ntk.plot.kernel(conv, ax[1])
+ntk.plot.accuracy(conv, ax[2])
+plt.show()
+
+# %% [markdown]
+# ## An equinox model
+#
+# The same for equinox, whose models take one example at a time; this is seen to.
+
+# %%
+
+
+def perceptron(key):
+    """A multilayer perceptron on flattened sequences."""
+    mlp = eqx.nn.MLP(40, 10, width_size=128, depth=2, key=key)
+    return eqx.nn.Sequential([eqx.nn.Lambda(jnp.ravel), mlp])
+
+
+f_mlp = ntk.interop.from_equinox(perceptron(jax.random.key(0))).f
+mlp = ntk.compare_model(
+    f_mlp, lambda key: ntk.interop.from_equinox(perceptron(key)).params, *data, **run
+)
+print(mlp.conclusion())
+
+# %% [markdown]
+# ## Which layers carry the kernel
+#
+# The trace of the kernel is a sum over parameters, and so is $y^\top \Theta\, y$, the speed at which
+# the labels are learnt. Neither is shared out like the parameters are.
+
+# %%
+start = convnet(jax.random.key(0))
+one_hot = jnp.asarray(np.eye(10)[labels] - 0.1, jnp.float32)
+shares = ntk.empirical.kernel_shares(f_conv, start, x, one_hot, group=ntk.empirical.by_layer)
+print(shares)
+
+# %% [markdown]
+# ## What training puts into the kernel
+#
+# Kernels of trained networks do better than those of untrained ones
+# ([arXiv:2010.15110](https://arxiv.org/abs/2010.15110),
+# [arXiv:2105.14301](https://arxiv.org/abs/2105.14301)): whatever features a network learns end up in
+# its kernel. So take the kernel of the *trained* network, forget the network, and fit the same
+# labels by kernel regression.
+
+# %%
+steps = 200
+trained = ntk.train.ensemble(
+    f_conv, jax.tree.map(lambda p: p[None], start), x, one_hot, x_test,
+    optimizer=optax.adam(3e-3), loss="cross_entropy", steps=steps,
+    record=(0, 5, 15, 40, 100, steps), keep_params=True,
+)  # fmt: skip
+checkpoints = {
+    int(step): jax.tree.map(lambda p, i=i: p[0, i], trained.params)
+    for i, step in enumerate(trained.steps)
+}
+after = ntk.after_kernel_regression(
+    f_conv, start, checkpoints[steps], *data, loss="squared", outputs="trace", start="zero",
+)  # fmt: skip
+evolution = ntk.empirical.kernel_evolution(
+    ntk.empirical.after_kernels(f_conv, checkpoints, x), targets=one_hot, k=10
+)
+print(after)
+
+# %%
+figure, ax = plt.subplots(1, 3, figsize=(15, 4.4), layout="constrained")
+ntk.plot.shares(shares, ax[0])
+ntk.plot.evolution(evolution, ax[1])
+names = ("initial kernel", "after kernel", "network")
+colours = ("#0072B2", "#CC79A7", "#E69F00")
+values = [float(after.accuracy[name].value) for name in names]
+errors = [float(after.accuracy[name].standard_error) for name in names]
+ax[2].bar(names, values, yerr=errors, color=colours, capsize=4, width=0.6)
+ax[2].axhline(0.1, color="#777777", linestyle=":", label="chance")
+ax[2].set(ylabel="test accuracy", ylim=(0, 1))
+ax[2].set_title("Kernel regression before and after training", loc="left", fontsize=10,
+                fontweight="bold")  # fmt: skip
+ax[2].legend(frameon=False)
+plt.show()
