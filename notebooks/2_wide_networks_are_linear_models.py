@@ -54,6 +54,7 @@ learning_rate = 0.2 * float(ntk.predict.max_learning_rate(net.kernel(x).ntk))
 
 # %%
 WIDTHS, SEEDS, STEPS = (32, 80, 200, 512), 3, 200
+RECORD = (0, *ntk.train.log_spaced(STEPS, 12))
 LAYERS = {"input weights": 1, "hidden weights": 3, "output weights": 5}
 moves = {name: np.empty((SEEDS, len(WIDTHS))) for name in (*LAYERS, "kernel", "function")}
 
@@ -75,11 +76,11 @@ for j, width in enumerate(WIDTHS):
     wide = net.with_width(width)
     arguments = wide.apply, starts(wide, SEEDS), x, y, x_test
     real = ntk.train.ensemble(
-        *arguments, optimizer=optax.sgd(learning_rate), steps=STEPS, record=(0, *ntk.train.log_spaced(STEPS, 12)),
+        *arguments, optimizer=optax.sgd(learning_rate), steps=STEPS, record=RECORD,
         kernel_points=x[:24], kernel="trace", keep_params="ends",
     )  # fmt: skip
     linear = ntk.train.linearized_descent(
-        *arguments, learning_rate=learning_rate, steps=STEPS, record=tuple(real.steps)
+        *arguments, learning_rate=learning_rate, steps=STEPS, record=RECORD
     )
     for name, place in LAYERS.items():
         w = real.params[place]["w"]
@@ -126,9 +127,9 @@ ax[1].set_title("... and the function becomes that of a linear model", loc="left
 plt.show()
 
 # %% [markdown]
-# Left, figure 1 of the paper. Input and output weights move like $\text{width}^{-1/2}$: their number
-# grows in one direction only. Hidden weights move like $\text{width}^{-1}$, lost in a crowd of
-# $\text{width}^2$. The kernel lies between the two, as in the paper, which proves
+# Left, figure 1 of the paper. Input and output weights move like $\text{width}^{-1/2}$: their
+# number grows in one direction only. Hidden weights move like $\text{width}^{-1}$, lost in a crowd
+# of $\text{width}^2$. The kernel lies between the two, as in the paper, which proves
 # $\text{width}^{-1/2}$ as a bound and sees nearly $\text{width}^{-1}$. Right, what this does to
 # predictions on images that were not trained on.
 #
@@ -233,8 +234,8 @@ plt.show()
 
 # %% [markdown]
 # Black is measured, orange is theory, and there was nothing to adjust. With 48 networks the mean of
-# an output is known to a seventh of its deviation, and the deviation to a tenth, so what can be said
-# is said in standard errors:
+# an output is known to a seventh of its deviation, and the deviation to a tenth, so what can be
+# said is said in standard errors:
 #
 # ## The claims, checked
 

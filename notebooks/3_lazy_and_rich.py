@@ -21,13 +21,14 @@
 # and divide the learning rate by $\alpha^2$, so that to first order nothing changes. With a large
 # $\alpha$ the parameters hardly need to move and any network is its linearization: *lazy*. With a
 # small one they must go far, and features are learnt: *rich*. Geiger et al.
-# ([arXiv:1906.08034](https://arxiv.org/abs/1906.08034)) ask where the border lies when the width $h$
-# grows too, and find a single variable for it:
+# ([arXiv:1906.08034](https://arxiv.org/abs/1906.08034)) ask where the border lies when the width
+# $h$ grows too, and find a single variable for it:
 #
-# $$ \alpha^* \sim h^{-1/2}, \qquad\text{lazy for } \alpha\sqrt h \gg 1,\ \text{rich for } \alpha\sqrt h \ll 1 . $$
+# $$ \alpha^* \sim h^{-1/2}, \qquad
+#    \text{lazy for } \alpha\sqrt h \gg 1,\quad \text{rich for } \alpha\sqrt h \ll 1 . $$
 #
-# A mean-field readout is $\alpha = h^{-1/2}$, and so sits on the border at every width. All of this is
-# in two phase diagrams, here on MNIST-1D.
+# A mean-field readout is $\alpha = h^{-1/2}$, and so sits on the border at every width. All of this
+# is in two phase diagrams, here on MNIST-1D.
 
 # %%
 import matplotlib.pyplot as plt
@@ -81,8 +82,8 @@ plt.show()
 #
 # ## One variable
 #
-# The sum of all gaps mixes two things. Alone, the gap of *feature learning* (between the network and
-# its own linearization) should depend on $\alpha\sqrt h$ only, whatever the width and the
+# The sum of all gaps mixes two things. Alone, the gap of *feature learning* (between the network
+# and its own linearization) should depend on $\alpha\sqrt h$ only, whatever the width and the
 # parameterization, and fall like $1/(\alpha\sqrt h)$ in the lazy phase.
 
 # %%

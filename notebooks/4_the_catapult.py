@@ -13,13 +13,13 @@
 # %% [markdown]
 # # 4. The catapult
 #
-# Gradient descent on a quadratic with curvature $\lambda$ is stable up to the learning rate
-# $\eta = 2/\lambda$. A wide network is nearly quadratic, with $\lambda$ the top eigenvalue of its
-# kernel over $n$, so beyond $2/\lambda_0$ it should diverge. It does not. The loss shoots up, and in
-# doing so throws the parameters to a place where $\lambda < 2/\eta$; then it falls again. This is
-# the *catapult* of Lewkowycz et al. ([arXiv:2003.02218](https://arxiv.org/abs/2003.02218)), and
-# nothing that a fixed kernel could do. Here it is on real digits, with the three things the paper
-# says of it: where it begins and ends, how long it takes, and that it finds flatter places.
+# Gradient descent on a quadratic with curvature $\lambda$ is stable up to the learning rate $\eta =
+# 2/\lambda$. A wide network is nearly quadratic, with $\lambda$ the top eigenvalue of its kernel
+# over $n$, so beyond $2/\lambda_0$ it should diverge. It does not. The loss shoots up, and in doing
+# so throws the parameters to a place where $\lambda < 2/\eta$; then it falls again. This is the
+# *catapult* of Lewkowycz et al. ([arXiv:2003.02218](https://arxiv.org/abs/2003.02218)), and nothing
+# that a fixed kernel could do. Here it is on real digits, with the three things the paper says of
+# it: where it begins and ends, how long it takes, and that it finds flatter places.
 
 # %%
 import jax
@@ -81,8 +81,9 @@ figure, ax = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
 shown = (1.0, 1.9, 2.2, 2.6, 3.4, 4.5)
 for ratio, shade in zip(shown, np.linspace(0, 0.9, len(shown)), strict=True):
     loss = phases.loss[RATIOS.index(ratio)]
-    ax[0].plot(np.where(loss < 1e4, loss, np.nan), color=plt.get_cmap("plasma")(shade),
-               linewidth=1.7, label=f"{ratio:g}, {phases.phases[RATIOS.index(ratio)].name}")  # fmt: skip
+    label = f"{ratio:g}, {phases.phases[RATIOS.index(ratio)].name}"
+    colour = plt.get_cmap("plasma")(shade)
+    ax[0].plot(np.where(loss < 1e4, loss, np.nan), color=colour, linewidth=1.7, label=label)
 ax[0].set(yscale="log", xlabel="step", ylabel="training loss", xlim=(0, 60))
 ax[0].legend(title="learning rate × curvature", frameon=False)
 ax[0].set_title("The loss at six learning rates", loc="left", fontsize=10, fontweight="bold")
@@ -177,9 +178,9 @@ print(far)
 # %% [markdown]
 # ## What lies between start and end
 #
-# Two runs of the Relu network for the same time $\eta \times$ steps: one lazy, one a catapult. Beside
-# the loss and the sharpness (top eigenvalue of the Hessian) along each run, the loss on the straight
-# line from its start to its end.
+# Two runs of the Relu network for the same time $\eta \times$ steps: one lazy, one a catapult.
+# Beside the loss and the sharpness (top eigenvalue of the Hessian) along each run, the loss on the
+# straight line from its start to its end.
 
 # %%
 stack = jax.tree.map(lambda p: p[None], params)

@@ -101,8 +101,8 @@ print(mlp.conclusion())
 # %% [markdown]
 # ## Which layers carry the kernel
 #
-# The trace of the kernel is a sum over parameters, and so is $y^\top \Theta\, y$, the speed at which
-# the labels are learnt. Neither is shared out like the parameters are.
+# The trace of the kernel is a sum over parameters, and so is $y^\top \Theta\, y$, the speed at
+# which the labels are learnt. Neither is shared out like the parameters are.
 
 # %%
 start = convnet(jax.random.key(0))
@@ -115,8 +115,8 @@ print(shares)
 #
 # Kernels of trained networks do better than those of untrained ones
 # ([arXiv:2010.15110](https://arxiv.org/abs/2010.15110),
-# [arXiv:2105.14301](https://arxiv.org/abs/2105.14301)): whatever features a network learns end up in
-# its kernel. So take the kernel of the *trained* network, forget the network, and fit the same
+# [arXiv:2105.14301](https://arxiv.org/abs/2105.14301)): whatever features a network learns end up
+# in its kernel. So take the kernel of the *trained* network, forget the network, and fit the same
 # labels by kernel regression.
 
 # %%
