@@ -112,14 +112,17 @@ for name, values in moves.items():
         color="k" if name == "function" else None,
     )  # fmt: skip
 for a in ax:
+    a.set(xscale="log", yscale="log", xlabel="width", ylabel="relative change in training")
     centre = float(np.exp(np.log(a.get_ylim()).mean()))
     for slope, style in ((-0.5, "--"), (-1.0, ":")):
-        guide = centre * (np.array(WIDTHS) / 128) ** slope
+        guide = centre * (np.array(WIDTHS) / 128.0) ** slope
         a.plot(WIDTHS, guide, style, color="#999999", label=f"slope {slope:g}")
-    a.set(xscale="log", yscale="log", xlabel="width", ylabel="relative change in training")
     a.set_xticks(WIDTHS, [str(w) for w in WIDTHS])
     a.minorticks_off()
-    a.legend(frameon=False, fontsize=8)
+    a.set_yticks((0.01, 0.02, 0.05, 0.1, 0.2, 0.5), ("0.01", "0.02", "0.05", "0.1", "0.2", "0.5"))
+    a.legend(frameon=False, fontsize=8, loc="lower left")
+ax[0].set_ylim(0.006)
+ax[1].set_ylim(0.03)
 ax[1].set_ylabel("|network - linearization| / |movement|, test set")
 ax[0].set_title("Weights and kernel move less", loc="left", fontsize=10, fontweight="bold")
 ax[1].set_title("... and the function becomes that of a linear model", loc="left", fontsize=10,
@@ -127,16 +130,16 @@ ax[1].set_title("... and the function becomes that of a linear model", loc="left
 plt.show()
 
 # %% [markdown]
-# Left, figure 1 of the paper. Input and output weights move like $\text{width}^{-1/2}$: their
-# number grows in one direction only. Hidden weights move like $\text{width}^{-1}$, lost in a crowd
-# of $\text{width}^2$. The kernel lies between the two, as in the paper, which proves
-# $\text{width}^{-1/2}$ as a bound and sees nearly $\text{width}^{-1}$. Right, what this does to
-# predictions on images that were not trained on.
+# Left, figure 1 of the paper. Output weights move like $\text{width}^{-1/2}$ and input weights
+# nearly so: their number grows in one direction only. Hidden weights move like $\text{width}^{-1}$,
+# lost in a crowd of $\text{width}^2$. The kernel lies between the two, as in the paper, which
+# proves $\text{width}^{-1/2}$ as a bound and sees nearly $\text{width}^{-1}$. Right, what this does
+# to predictions on images that were not trained on.
 #
 # ## One network and its linearization
 #
-# Figure 3 of the paper: loss and outputs of a narrow and of a wide network, with their
-# linearizations dashed.
+# Loss and outputs of a narrow and of a wide network, with their linearizations dashed: the narrow
+# one soon goes its own way, the wide one hardly does.
 
 # %%
 figure, ax = plt.subplots(1, 2, figsize=(11.5, 3.8), layout="constrained")
