@@ -162,13 +162,24 @@ for name, share in after.accuracy.items():
 # %%
 figure, ax = plt.subplots(1, 3, figsize=(15, 4.4), layout="constrained")
 ntk.plot.shares(shares, ax[0])
-ntk.plot.evolution(evolution, ax[1])
+look = {"marker": "o", "markersize": 4}
+ax[1].plot(
+    evolution.times, evolution.overlap[0], color="#0072B2", label="top 10 eigenvectors", **look
+)
+ax[1].plot(evolution.times, evolution.cka[0], color="#009E73", label="kernel (CKA)", **look)
+ax[1].plot(evolution.times, evolution.alignment, color="#E69F00", label="labels", **look)
+ax[1].set_xscale("symlog", linthresh=5)
+ax[1].set_xticks((0, 5, 20, 100, 500), ("0", "5", "20", "100", "500"))
+ax[1].set(xlabel="step", ylabel="alignment of the kernel", ylim=(0, 1.05))
+ax[1].legend(title="with", frameon=False, loc="center left")
+ax[1].set_title(f"The kernel grows by {evolution.drift[-1]:.0f} times and turns to the labels",
+                loc="left", fontsize=10, fontweight="bold")  # fmt: skip
 names = ("initial kernel", "after kernel", "network")
 colours = ("#0072B2", "#CC79A7", "#E69F00")
 values = [float(after.accuracy[name].value) for name in names]
 errors = [float(after.accuracy[name].standard_error) for name in names]
 ax[2].bar(names, values, yerr=errors, color=colours, capsize=4, width=0.6)
-ax[2].axhline(0.1, color="#777777", linestyle=":", label="chance")
+ax[2].axhline(0.1, color="k", linestyle=":", label="chance")
 ax[2].set(ylabel="test accuracy", ylim=(0, 0.9))
 ax[2].set_title("Kernel regression before and after training", loc="left", fontsize=10,
                 fontweight="bold")  # fmt: skip
