@@ -63,7 +63,7 @@ print(diagram)
 # At one width, the readout of NTK parameterization beside that of the mean-field limit.
 
 # %%
-NAMES, WIDTH, MORE = ("ntk", "mean_field"), 256, (0.1, 0.4, 1.6)
+NAMES, WIDTH, MORE = ("ntk", "mean_field"), 1024, (0.1, 0.4, 1.6)
 by_name = ntk.phase_diagram(
     net, *data, x=("parameterization", NAMES), y=("alpha", MORE), widths=(WIDTH,), **run
 )
@@ -76,9 +76,9 @@ by_name.plot(ax[1])
 plt.show()
 
 # %% [markdown]
-# Left: narrow networks fail at any $\alpha$, since their kernel is not yet the limit. Wider ones
-# are predicted above a certain $\alpha$, which falls as the width grows. Right: a mean-field
-# readout needs an $\alpha$ that is $\sqrt h = 16$ times larger for the same verdict.
+# Left: no $\alpha$ makes the narrow networks predictable, since their kernel is not yet the limit.
+# Wider ones are predicted above a certain $\alpha$, which falls as the width grows. Right: a
+# mean-field readout needs an $\alpha$ that is $\sqrt h = 32$ times larger for the same verdict.
 #
 # ## One variable
 #
