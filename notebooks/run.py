@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
@@ -21,7 +22,7 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 CELL_TIMEOUT = 600  # seconds
-COLOURS = 128  # of a committed figure: a third of the bytes, and no difference to be seen
+COLOURS = 256  # of a committed figure: a third of the bytes
 
 
 def scripts() -> list[Path]:
@@ -61,10 +62,18 @@ def settled(notebook: NotebookNode) -> NotebookNode:
 
 
 def smaller(png: str) -> str:
-    """A figure with a palette in place of full colours, in base64."""
-    image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    """A figure, in base64, with its most frequent colours; others become the nearest of these."""
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), np.int32)
+    shape = pixels.shape[:2]
+    found, where, counts = np.unique(
+        pixels.reshape(-1, 3), axis=0, return_inverse=True, return_counts=True
+    )
+    kept = found[np.argsort(-counts, kind="stable")[:COLOURS]]
+    nearest = ((found[:, None] - kept) ** 2).sum(-1).argmin(1).astype(np.uint8)
+    image = Image.fromarray(nearest[where].reshape(shape))
+    image.putpalette(kept.astype(np.uint8).tobytes())
     stream = io.BytesIO()
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(stream, format="PNG", optimize=True)
+    image.save(stream, format="PNG", optimize=True)
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
