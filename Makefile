@@ -24,10 +24,10 @@ MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-fast test-newest lint format bench notebooks lock clean
+.PHONY: help venv demo test test-fast test-newest lint format bench notebooks notebooks-write lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 
 venv: $(INSTALLED) ## Build the environment in .venv (every target that needs it does so itself)
 
@@ -78,6 +78,9 @@ bench: $(INSTALLED) ## Run every benchmark and rewrite the tables in README.md
 
 notebooks: $(INSTALLED) ## Execute every notebook, failing on any error
 	@$(BIN)/python notebooks/run.py
+
+notebooks-write: $(INSTALLED) ## Execute every notebook and rewrite the .ipynb files with their outputs
+	@$(BIN)/python notebooks/run.py --write
 
 # Existing pins are kept; `make lock UPGRADE=--upgrade` moves them to the newest releases.
 UV ?= .venv-lock/bin/uv

@@ -13,6 +13,7 @@ from ntk_lab import predict as predict
 from ntk_lab import theory as theory
 from ntk_lab import train as train
 from ntk_lab.compare import Comparison as Comparison
+from ntk_lab.compare import after_kernel_regression as after_kernel_regression
 from ntk_lab.compare import compare as compare
 from ntk_lab.compare import compare_model as compare_model
 from ntk_lab.compare import phase_diagram as phase_diagram

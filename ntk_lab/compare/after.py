@@ -140,11 +140,10 @@ def after_kernel_regression(
     Examples
     --------
     >>> import jax.numpy as jnp, ntk_lab as ntk
-    >>> from ntk_lab.compare import after_kernel_regression
     >>> f = lambda w, x: x @ w[:, None] ** 2  # Theta = 4 sum_i w_i^2 x_i x_i'
     >>> x, x_test = jnp.array([[1.0, 1.0], [2.0, 1.0]]), jnp.array([[1.0, 3.0]])
     >>> before, after = jnp.array([0.1, 0.1]), jnp.array([1.0, 0.0])
-    >>> found = after_kernel_regression(f, before, after, (x, x[:, 0]), (x_test, x_test[:, 0]))
+    >>> found = ntk.after_kernel_regression(f, before, after, (x, x[:, 0]), (x_test, x_test[:, 0]))
     >>> print(found.outputs["network"], found.distance["network"])
     [[1.]] 0.0
     """

@@ -2,7 +2,7 @@
 
 import jax
 
-from ntk_lab.kernel import Need, State, moments
+from ntk_lab.kernel import Kernel, Need, State, moments
 from ntk_lab.nn.module import Module, Params, hyper, module, submodules
 
 
@@ -46,6 +46,11 @@ class Centred(Module):
     def propagate(self, state: State) -> State:
         after = moments(self.body.propagate(state))
         return after.mapped(lambda k: k.scale(0.0), self.alpha**2 * after.ntk)
+
+    def kernel(self, x1, x2=None, **options) -> Kernel:
+        # Of the body, so that one compiled program serves every alpha.
+        body = self.body.kernel(x1, x2, **options)
+        return Kernel(0.0 * body.nngp, self.alpha**2 * body.ntk)
 
     def learning_rate_scale(self) -> float:
         """That of the body over ``alpha^2``."""

@@ -48,6 +48,8 @@ class PhaseDiagram:
         Name of the largest gap of each cell.
     tolerance
         Of the verdicts.
+    budget
+        Mean of each gap of the budget by its name, ``(len(y), len(x))``: one cause over the map.
     """
 
     x: Axis
@@ -58,6 +60,7 @@ class PhaseDiagram:
     horizon: np.ndarray
     causes: np.ndarray
     tolerance: float
+    budget: dict[str, np.ndarray]
 
     @property
     def dataset(self) -> "xarray.Dataset":
@@ -69,9 +72,13 @@ class PhaseDiagram:
             "status": self.status, "gap": self.gap, "error": self.error,
             "horizon": self.horizon, "cause": self.causes.astype(str),
         }  # fmt: skip
+        variables: dict[str, Any] = {k: (axes, v) for k, v in arrays.items()}
         coordinates = {name: list(values) for name, values in (self.y, self.x)}
+        if self.budget:
+            coordinates["of"] = list(self.budget)
+            variables["budget"] = (("of", *axes), np.stack(list(self.budget.values())))
         attributes = {"tolerance": self.tolerance, "statuses": json.dumps(STATUSES)}
-        return xarray.Dataset({k: (axes, v) for k, v in arrays.items()}, coordinates, attributes)
+        return xarray.Dataset(variables, coordinates, attributes)
 
     def names(self) -> np.ndarray:
         """Statuses in words, ``(len(y), len(x))``."""
@@ -220,6 +227,9 @@ def _run(d: PhaseDiagram, i: int, j: int, cell: Cell, test: Any, key: int) -> No
     d.gap[i, j], d.error[i, j] = verdict.mean, verdict.standard_error
     d.horizon[i, j] = c.horizon().value
     d.causes[i, j] = c.dominant(c.widths[0], c.steps[-1])
+    for name in c.gaps:
+        values = d.budget.setdefault(name, np.full(d.status.shape, np.nan))
+        values[i, j] = c.gap(name)[0, :, -1].mean()
 
 
 def _fingerprint(cells, train, test, x, y, key, options) -> str:
@@ -245,7 +255,7 @@ def _load(path: Path | None, settings: str, x: Axis, y: Axis, tolerance: float) 
     numbers = [np.full(shape, np.nan) for _ in range(3)]
     empty = PhaseDiagram(
         x, y, np.full(shape, _UNRUN), numbers[0], numbers[1], numbers[2],
-        np.full(shape, "", dtype="U24"), tolerance,
+        np.full(shape, "", dtype="U24"), tolerance, {},
     )  # fmt: skip
     if path is None or not path.exists():
         return empty
@@ -261,6 +271,9 @@ def _load(path: Path | None, settings: str, x: Axis, y: Axis, tolerance: float) 
     for name in ("status", "gap", "error", "horizon"):
         getattr(empty, name)[...] = found[name].values
     empty.causes[...] = found["cause"].values.astype(str)
+    if "budget" in found:
+        for name in found["of"].values:
+            empty.budget[str(name)] = np.array(found["budget"].sel(of=name).values)
     return empty
 
 

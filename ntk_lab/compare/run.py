@@ -149,9 +149,11 @@ def compare(
     record = check_training(steps, record, batch_size, optimizer, len(data.x_train))
     seeds, steps, key, kernel_points = int(seeds), int(steps), int(key), int(kernel_points)
     batch_size = None if batch_size is None else int(batch_size)
-    base = net.with_width(widths[0])
+    # In NTK parameterization kernels are the same at every width: then as given, so that what is
+    # compiled for one comparison serves the next.
+    base = net if name == "ntk" else net.with_width(widths[0])
     learning_rate = _learning_rate(base, data, learning_rate)
-    shared = _kernels(base, data) if name == "ntk" else None  # the same at every width
+    shared = _kernels(base, data) if name == "ntk" else None
     experiments = []
     for width in widths:
         sized = net.with_width(width)

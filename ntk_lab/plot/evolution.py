@@ -96,12 +96,16 @@ def _time(ax: "Axes", times: np.ndarray) -> None:
     if times[0] == 0 and len(times) > 2 and times[-1] > 30 * times[1]:
         ax.set_xscale("symlog", linthresh=times[1], linscale=0.4)
         ax.set_xlim(-0.15 * times[1], 1.25 * times[-1])
+        # Powers of ten below the first time lie next to zero, in its linear part.
+        first, last = np.ceil(np.log10(times[1])), np.floor(np.log10(times[-1]))
+        ax.set_xticks([0, *10.0 ** np.arange(first, last + 1)])
         ax.xaxis.set_minor_formatter(matplotlib().ticker.NullFormatter())
     ax.set_xlabel("time")
 
 
 def _moved(e: "Evolution") -> str:
-    text = f"The kernel moves by {e.drift[-1]:.0%} of itself"
+    drift = float(e.drift[-1])
+    text = f"The kernel moves by {f'{drift:.2g} times' if drift >= 2 else f'{drift:.0%} of'} itself"
     if e.alignment is None:
         return text
     change = e.alignment[-1] - e.alignment[0]

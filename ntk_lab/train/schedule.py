@@ -8,6 +8,8 @@ from ntk_lab.errors import InputError
 def log_spaced(steps: int, count: int = 16) -> tuple[int, ...]:
     """About ``count`` whole numbers from 1 to ``steps``, evenly spaced in their logarithm.
 
+    A single one is the last, so that what is recorded there is of the whole run.
+
     Examples
     --------
     >>> from ntk_lab.train import log_spaced
@@ -16,7 +18,8 @@ def log_spaced(steps: int, count: int = 16) -> tuple[int, ...]:
     """
     if steps < 1 or count < 1:
         raise InputError(f"got steps={steps} and count={count}; both must be at least 1.")
-    return tuple(int(s) for s in np.unique(np.geomspace(1, steps, count).round()))
+    first = 1 if count > 1 else steps
+    return tuple(int(s) for s in np.unique(np.geomspace(first, steps, count).round()))
 
 
 def check_record(steps: int, record: tuple[int, ...] | None) -> tuple[int, ...]:

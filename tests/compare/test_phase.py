@@ -30,6 +30,9 @@ def test_a_cell_is_the_comparison_it_names(diagram):
     assert diagram.names()[1, 1] == c.verdicts[64, 30].status
     assert diagram.causes[1, 1] == c.dominant(64, 30)
     assert diagram.horizon[1, 1] == c.horizon().value
+    assert list(diagram.budget) == list(c.gaps)
+    for name in c.gaps:
+        assert diagram.budget[name][1, 1] == c.gap(name)[0, :, -1].mean()
 
 
 def test_a_large_output_scale_makes_training_lazy_at_any_width():
@@ -75,6 +78,9 @@ def test_interrupted_diagrams_go_on_with_what_is_missing(tmp_path, diagram, monk
     assert len(calls) == 3 + 2
     np.testing.assert_allclose(again.gap, diagram.gap, rtol=1e-12)
     assert (again.causes == diagram.causes).all()
+    assert list(again.budget) == list(diagram.budget)
+    for name, values in diagram.budget.items():
+        np.testing.assert_allclose(again.budget[name], values, rtol=1e-12)
     assert str(again) == str(diagram)
     with pytest.raises(InputError, match="another phase diagram"):
         ntk.phase_diagram(hidden(2), *regression(2), x=X, y=Y, folder=tmp_path, **OPTIONS)

@@ -138,6 +138,21 @@ def test_evolution_shows_its_arrays_and_says_where_the_kernel_goes():
     assert f"{e.drift[-1]:.0%}" in title(ax)
 
 
+def test_labels_of_times_are_apart_where_the_first_is_late():
+    ax = axes()
+    plot.evolution(evolving(times=(0, 5, 20, 500)), ax)
+    ax.figure.draw_without_rendering()
+    boxes = [t.get_window_extent() for t in ax.get_xticklabels() if t.get_text()]
+    assert len(boxes) == 3  # 0, 10 and 100
+    assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
+
+
+def test_a_kernel_that_grows_many_times_is_said_to():
+    ax = axes()
+    plot.evolution(kernel_evolution([np.eye(4), 9 * np.eye(4)], times=(0, 1)), ax)
+    assert "moves by 8 times itself" in title(ax)
+
+
 def test_eigenvalues_that_are_followed_are_set_apart():
     e, ax = evolving(), axes()
     lines = plot.eigenvalues(e, ax, top=6)

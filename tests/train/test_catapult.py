@@ -116,6 +116,12 @@ def test_a_relu_network_trains_at_larger_rates_than_a_linear_one_and_the_limit_i
     assert found.curvature0 == pytest.approx(float(exact.eigenvalues[0]), rel=1e-4)
 
 
+def test_a_curvature_recorded_once_is_that_of_the_last_step(linear):
+    found = learning_rate_phases(paper, start(0), ONE, 0 * ONE, steps=40, ratios=(3.0,), record=1)
+    assert found.steps.tolist() == [0, 40]
+    np.testing.assert_allclose(found.loss[0, :40], linear.loss[RATIOS.index(3.0), :40], rtol=1e-5)
+
+
 def test_another_loss_learning_rates_test_data_and_the_table():
     keys = jax.random.split(jax.random.key(1), 3)
     x, labels = jax.random.normal(keys[0], (8, 3)), jnp.array([0, 1, 2, 0, 1, 2, 0, 1])

@@ -153,6 +153,7 @@ def test_the_recorded_kernel_is_that_of_one_combination_of_outputs(problem, net,
 
 def test_log_spaced_steps_start_at_one_and_end_at_the_last():
     assert ntk.train.log_spaced(1) == (1,)
+    assert ntk.train.log_spaced(500, 1) == (500,)  # a single one is the last
     steps = ntk.train.log_spaced(5000, 16)
     assert (steps[0], steps[-1], len(steps)) == (1, 5000, 16)
     assert (np.diff(steps) > 0).all()
