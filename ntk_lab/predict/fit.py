@@ -115,7 +115,7 @@ def fit(
     ...     ntk.nn.Dense(64, b_std=0.5), ntk.nn.Erf(), ntk.nn.Dense(1)
     ... )
     >>> found = ntk.predict.fit(net, x, np.sin(3 * x), steps=20)
-    >>> found.log_marginal_likelihood > found.trajectory["log_marginal_likelihood"][0]
+    >>> bool(found.log_marginal_likelihood > found.trajectory["log_marginal_likelihood"][0])
     True
     >>> sorted(found.trajectory)[:2]
     ['layers/0/b_std', 'layers/0/w_std']

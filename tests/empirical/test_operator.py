@@ -256,7 +256,9 @@ def hard():
 
 def test_the_nystrom_preconditioner_saves_iterations():
     k, y = hard(), normal(9, 60)
-    plain, ridge = k.solve(y, 1e-3), 1e-3
+    # In float32 a residual below the default tol is out of reach of rounding at a ridge of 1e-3.
+    ridge = 1e-3 if X64 else 1e-2
+    plain = k.solve(y, ridge)
     better = k.solve(y, ridge, preconditioner="nystrom", rank=30)
     assert better.iterations < plain.iterations / 2
     assert_close(better.value, plain.value, factor=1e3)
