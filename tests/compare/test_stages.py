@@ -186,14 +186,3 @@ def test_sharpness_is_the_top_eigenvalue_of_a_dense_hessian():
     expected = np.linalg.eigvalsh(np.asarray(jax.hessian(loss)(flat), np.float64))[-1]
     assert c.measures["sharpness/of the loss"][0, 0, 0] == pytest.approx(expected, rel=3e-3)
     assert c.measures["sharpness/of the kernel"].shape == (1, 1, 1)
-
-
-def test_networks_that_mix_positions_are_compared():
-    nn, rng = ntk.nn, np.random.default_rng(0)
-    x, y = rng.normal(size=(9, 4, 2)).astype(FLOAT), rng.normal(size=9).astype(FLOAT)
-    net = nn.Sequential(nn.Dense(4), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
-    c = ntk.compare(
-        net, (x[:6], y[:6]), (x[6:], y[6:]), widths=(512,), seeds=1, steps=2,
-        learning_rate=0.1, parameterization="mup",
-    )  # fmt: skip
-    assert c.gap("finite-width kernel").max() < 0.3
