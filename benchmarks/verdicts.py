@@ -4,8 +4,8 @@
 parameterizations, saves ``benchmarks/results/verdicts.json`` after each, and writes
 docs/verdicts.md with its figure. It goes on where it was interrupted: cells that are saved are not
 run again, nor are finished seeds of the one that was cut off (in ``reports/verdicts``).
-``--only digits MLP ...`` runs some, ``--again`` runs also what is saved, ``--table`` only writes
-the page, ``--check`` says with exit code 1 whether the page is out of date.
+``--only digits MLP`` runs those of both names, ``--again`` runs also what is saved, ``--table``
+only writes the page, ``--check`` says with exit code 1 whether the page is out of date.
 """
 
 import argparse
@@ -33,8 +33,9 @@ SCALES = {"w_std": 2**0.5, "b_std": 0.1}
 DATA = {"digits": ntk.data.digits, "MNIST-5k": ntk.data.mnist_5k, "mnist1d": ntk.data.mnist1d}
 # Side of the patches that attention sees as positions: 16, 16 and 8 of them.
 PATCH = {"digits": (2, 2), "MNIST-5k": (7, 7), "mnist1d": (5,)}
-WIDTHS = {"MLP": (32, 128, 512), "CNN": (16, 48, 128), "attention": (32, 96, 288)}
+WIDTHS = {"MLP": (32, 128, 512), "CNN": (16, 48, 128), "attention": (16, 48, 128)}
 PARAMETERIZATIONS = ("ntk", "standard", "mean_field", "mup")
+Key = tuple[str, str, str]
 
 
 def network(architecture: str, data: str) -> nn.Sequential:
@@ -45,11 +46,12 @@ def network(architecture: str, data: str) -> nn.Sequential:
         hidden = [nn.Dense(width, **SCALES), nn.Relu()]
         return nn.Sequential(nn.Flatten(), *hidden, *hidden, readout)
     if architecture == "CNN":
-        window, strides = (3,) * len(patch), (2,) * len(patch)
-        # Of 28 x 28 pixels the second layer leaves 7 x 7, of 8 x 8 it leaves 4 x 4.
-        second = strides if data == "MNIST-5k" else None
-        layers = [nn.Conv(width, window, strides=strides, padding="SAME", **SCALES), nn.Relu()]
-        layers += [nn.Conv(width, window, strides=second, padding="SAME", **SCALES), nn.Relu()]
+        # 4 x 4 positions are left of images, 20 of sequences.
+        large = data == "MNIST-5k"
+        first, strides = ((5, 5), (4, 4)) if large else ((3,) * len(patch), (2,) * len(patch))
+        second = {"window": (3,) * len(patch), "strides": (2, 2) if large else None}
+        layers = [nn.Conv(width, first, strides=strides, padding="SAME", **SCALES), nn.Relu()]
+        layers += [nn.Conv(width, **second, padding="SAME", **SCALES), nn.Relu()]
         return nn.Sequential(*layers, nn.GlobalAvgPool(), readout)
     return nn.Sequential(
         nn.Conv(width, patch, strides=patch, padding="VALID", **SCALES),
@@ -112,19 +114,20 @@ def _by_width(values: np.ndarray) -> list[list[float]]:
     return [[float(m), float(e)] for m, e in zip(last.mean(axis=1), errors, strict=True)]
 
 
-def cells() -> list[tuple[str, str, str]]:
+def cells() -> list[Key]:
     """All of them, in the order of the table."""
     return [(d, a, p) for d in DATA for a in WIDTHS for p in PARAMETERIZATIONS]
 
 
 def run(only: list[str], again: bool) -> None:
     """Measure what is missing, and save after each cell."""
-    found = {} if not RESULTS.exists() else {_key(row): row for row in _saved()["rows"]}
-    for cell in cells():
-        if (only and not set(only) & set(cell)) or (cell in found and not again):
+    found = {_key(row): row for row in _saved()["rows"]} if RESULTS.exists() else {}
+    for cell in sorted(cells(), key=lambda cell: list(WIDTHS).index(cell[1])):
+        there = cell in found and found[cell]["widths"] == list(WIDTHS[cell[1]])
+        if not set(only) <= set(cell) or (there and not again):
             continue
         print("\n" + ", ".join(cell), flush=True)
-        found[cell] = harness.rounded(measure(*cell))
+        found[cell] = measure(*cell)
         record = {
             "name": "verdicts",
             "settings": {"examples": EXAMPLES, "seeds": SEEDS, "steps": STEPS, "rate": RATE},
@@ -144,7 +147,7 @@ def _short(value: Any) -> Any:
     return harness.rounded(value)
 
 
-def _key(row: dict[str, Any]) -> tuple[str, str, str]:
+def _key(row: dict[str, Any]) -> Key:
     return row["data"], row["architecture"], row["parameterization"]
 
 
