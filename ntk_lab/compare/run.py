@@ -5,7 +5,6 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.compare.centred import Centred
@@ -22,7 +21,7 @@ from ntk_lab.compare.execute import Report, run_all
 from ntk_lab.compare.experiment import Experiment, OptimizerLike
 from ntk_lab.compare.process import predict_process
 from ntk_lab.errors import InputError, StabilityError
-from ntk_lab.kernel import Gaussian, Inputs, Kernel
+from ntk_lab.kernel import Kernel, is_gaussian
 from ntk_lab.losses import Loss, loss_name, read_loss, squared
 from ntk_lab.nn import Module
 from ntk_lab.predict import max_learning_rate
@@ -227,9 +226,7 @@ def _check_network(net: Module, data: Data, widths: tuple[int, ...]) -> None:
             "the network has no hidden layer whose width could change: every width would be the "
             "same network. Add hidden layers, or give a single width."
         )
-    # The dtype and values do not matter, only what kind of process comes out.
-    zeros = jnp.zeros((1, *data.x_train.shape[1:]), data.x_train.dtype)
-    if not isinstance(sized.propagate(Inputs(zeros, zeros)), Gaussian):
+    if not is_gaussian(sized, data.x_train.shape[1:], data.x_train.dtype):
         raise InputError(
             "the network does not end in a layer with weights: with finitely many outputs its NTK "
             f"stays random at every width. Let it end in ntk.nn.Dense({shape[-1]})."

@@ -3,6 +3,7 @@
 from ntk_lab.kernel.check import check_inputs as check_inputs
 from ntk_lab.kernel.covariance import Covariance as Covariance
 from ntk_lab.kernel.evaluate import evaluate as evaluate
+from ntk_lab.kernel.evaluate import is_gaussian as is_gaussian
 from ntk_lab.kernel.evaluate import plan_kernel as plan_kernel
 from ntk_lab.kernel.layout import Need as Need
 from ntk_lab.kernel.plan import Plan as Plan
@@ -24,6 +25,7 @@ __all__ = [
     "State",
     "check_inputs",
     "evaluate",
+    "is_gaussian",
     "moments",
     "plan_kernel",
 ]

@@ -28,13 +28,15 @@ class Moments:
     ntk: jax.Array
     own: jax.Array
 
-    def affine(self, weight, constant: jax.Array) -> "Moments":
-        """``weight`` times each, plus ``constant`` of shape ``(s, s)``."""
-        return Moments(*(weight * v + constant[None] for v in (self.cov, self.ntk, self.own)))
+    def affine(self, weight, constant: jax.Array, tangent: jax.Array) -> "Moments":
+        """``weight`` times each, plus ``(s, s)`` to covariances and to the NTK."""
+        cov, own = (weight * v + constant[None] for v in (self.cov, self.own))
+        return Moments(cov, weight * self.ntk + tangent[None], own)
 
-    def scale(self, factor) -> "Moments":
-        """``factor`` times each."""
-        return Moments(factor * self.cov, factor * self.ntk, factor * self.own)
+    def weighted(self, signal, share) -> "Moments":
+        """After maps of random weights: ``signal`` passes, ``share`` of it is their own NTK."""
+        ntk = signal * self.ntk + share * self.cov
+        return Moments(signal * self.cov, ntk, signal * self.own)
 
     def without_absent(self, present: jax.Array | None, layout: Full) -> "Moments":
         """Zero where either position is absent, so that elementwise weights vanish there.
@@ -74,8 +76,8 @@ def matrices(state: Features) -> tuple[Moments, Full]:
     return Moments(stack(state.cov.cov), stack(state.ntk), stack(layout.own.cov)), layout
 
 
-def readout(state: Features, heads: Moments, channels: int, constant) -> Gaussian:
-    """State after a bias of variance ``constant`` (None: no bias) is added to sums of heads."""
+def readout(state: Features, heads: Moments, channels: int, bias: tuple | None) -> Gaussian:
+    """State after a bias is added to sums of heads: its variance, its NTK; None without one."""
     shape = state.layout.shape
 
     def unstack(values: jax.Array) -> jax.Array:
@@ -83,8 +85,8 @@ def readout(state: Features, heads: Moments, channels: int, constant) -> Gaussia
 
     cov, ntk, own = (unstack(v) for v in (heads.cov, heads.ntk, heads.own))
     after = replace(mixed(state, lambda _: cov, lambda _: own, shape), ntk=ntk)
-    if constant is not None:
-        after = after.mapped(lambda k: k.add_constant(constant), ntk + constant)
+    if bias is not None:
+        after = after.mapped(lambda k: k.add_constant(bias[0]), ntk + bias[1])
     return after.gaussian(channels)
 
 
@@ -98,22 +100,23 @@ def fixed_weights(
 ) -> Moments:
     """Heads whose attention is a number in the limit: scaling ``1/d``, keys tied to queries.
 
-    ``G = weights(query_key qi(x, x))``, ``q' = G1 qv G2^T``, ``t' = G1 tv G2^T + 2 q'``.
+    ``G = weights(query_key qi(x, x))``, ``q' = G1 qv G2^T``, ``t' = G1 tv G2^T``.
     """
     attention = weights(query_key * scores.own, present)
     first, second = (attention[i] for i in (layout.pairs.first, layout.pairs.second))
     cov = sandwich(first, values.cov, second)
-    ntk = sandwich(first, values.ntk, second) + 2 * cov
+    ntk = sandwich(first, values.ntk, second)
     return Moments(cov, ntk, sandwich(attention, values.own, attention))
 
 
-def linear_attention(scores: Moments, values: Moments, query_key, causal: bool) -> Moments:
+def linear_attention(scores: Moments, values: Moments, query_key, share, causal: bool) -> Moments:
     """Heads without a nonlinearity, scaling ``1/sqrt(d)``.
 
-    With ``<u, v>`` the sum over all pairs of positions (``causal``: up to the two that attend)::
+    With ``<u, v>`` the sum over all pairs of positions (``causal``: up to the two that attend) and
+    ``share`` that of the maps to queries and keys::
 
         q' = query_key^2 <qi, qv> qi
-        t' = query_key^2 ((<qi, tv> + <qv, ti>) qi + <qi, qv> (ti + 4 qi))
+        t' = query_key^2 ((<qi, tv> + <qv, ti>) qi + <qi, qv> ti) + share <qi, qv> qi
     """
 
     def inner(u: jax.Array, v: jax.Array) -> jax.Array:
@@ -124,9 +127,9 @@ def linear_attention(scores: Moments, values: Moments, query_key, causal: bool) 
     square = query_key**2
     q, t, both = scores.cov, scores.ntk, inner(scores.cov, values.cov)
     mixed_terms = inner(q, values.ntk) + inner(values.cov, t)
-    ntk = mixed_terms * q + both * (t + 4 * q)
+    ntk = square * (mixed_terms * q + both * t) + share * both * q
     own = inner(scores.own, values.own) * scores.own
-    return Moments(square * both * q, square * ntk, square * own)
+    return Moments(square * both * q, ntk, square * own)
 
 
 def sandwich(left: jax.Array, middle: jax.Array, right: jax.Array) -> jax.Array:

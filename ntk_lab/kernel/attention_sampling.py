@@ -41,6 +41,7 @@ def random_weights(
     values: Moments,
     layout: Full,
     query_key,
+    share,
     mechanism: Mechanism,
     present: jax.Array | None,
     samples: int,
@@ -50,7 +51,8 @@ def random_weights(
 
     The same draws serve every pair, so that each example's own covariance is the same number in
     every tile of a kernel. Covariances between examples are rescaled to those variances, which
-    keeps correlations within one. Cost: about ``20 s^3`` multiply-adds a sample and pair.
+    keeps correlations within one. ``share`` is that of the maps to queries and keys in the NTK of
+    logits. Cost: about ``20 s^3`` multiply-adds a sample and pair.
     """
     first, second = layout.pairs.first, layout.pairs.second
     size = scores.own.shape[-1]
@@ -86,7 +88,7 @@ def random_weights(
     cov, ntk, own, var2, moved, moved_by_input = jax.lax.scan(one, start, jnp.arange(samples))[0]
     cov = cov * _ratio(jnp.diagonal(own, axis1=1, axis2=2)[second], var2)[:, None, :]
     q, t = scores.cov, scores.ntk
-    ntk = ntk + 2 * cov + query_key**2 * ((2 * q + t) * moved + q * moved_by_input)
+    ntk = ntk + (share * q + query_key**2 * t) * moved + query_key**2 * q * moved_by_input
     return Moments(cov, ntk, own)
 
 

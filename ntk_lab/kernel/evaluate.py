@@ -24,7 +24,7 @@ from ntk_lab.kernel.native_vectors import FEWEST, vector_kernels
 from ntk_lab.kernel.plan import Cost, Plan, count, make_plan
 from ntk_lab.kernel.positions import between_examples
 from ntk_lab.kernel.result import Kernel
-from ntk_lab.kernel.state import Inputs, State, moments
+from ntk_lab.kernel.state import Gaussian, Inputs, State, moments
 from ntk_lab.kernel.tiles import Progress, tiled
 
 # A symmetric kernel is computed in row panels of its upper triangle: few enough to leave each a
@@ -159,6 +159,18 @@ def plan_kernel(
     carry = _carry(net, jax.ShapeDtypeStruct(shape1, dtype))
     n2 = shape1[0] if shape2 is None else shape2[0]
     return _plan(net, shape1, n2, shape2 is None, dtype, carry, memory_limit)
+
+
+def is_gaussian(net: Propagates, shape: tuple[int, ...], dtype: Any) -> bool:
+    """Whether the limit of the outputs is a Gaussian process, for examples of that shape."""
+    x, found = jax.ShapeDtypeStruct((1, *shape), dtype), []
+
+    def kind(a: jax.Array, b: jax.Array) -> tuple:
+        found.append(isinstance(net.propagate(Inputs(a, b, carry=_carry(net, x))), Gaussian))
+        return ()
+
+    jax.eval_shape(kind, x, x)
+    return found[0]
 
 
 def _plan(net, shape, n2: int, symmetric: bool, dtype, carry: Carry, limit: int | None) -> Plan:

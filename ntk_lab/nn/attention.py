@@ -22,18 +22,14 @@ from ntk_lab.kernel.attention import (
 from ntk_lab.kernel.attention_sampling import Mechanism, random_weights
 from ntk_lab.kernel.layout import Carry
 from ntk_lab.kernel.native_steps import Attend, Step
+from ntk_lab.nn.attention_options import check_options
+from ntk_lab.nn.attention_scales import AttentionScales, attention_scales
 from ntk_lab.nn.graph import nodes
 from ntk_lab.nn.masked import mask_of
-from ntk_lab.nn.mechanism import MECHANISMS, attention_slopes, attention_weights
+from ntk_lab.nn.mechanism import attention_slopes, attention_weights
 from ntk_lab.nn.module import Module, Params, hyper, module
-from ntk_lab.nn.position_embedding import check_decay, embedding_covariance, embedding_root
-
-_CHOICES = {
-    "scaling": ("linear", "sqrt"),
-    "mechanism": MECHANISMS,
-    "pos_emb": ("none", "sum", "concat"),
-    "parameterization": ("ntk",),
-}
+from ntk_lab.nn.parameterization import Parameterization
+from ntk_lab.nn.position_embedding import embed, embedding_covariance, mix_positions
 
 
 @module
@@ -57,8 +53,8 @@ class GlobalSelfAttention(Module):
     mechanism
         ``"softmax"``, ``"identity"``, ``"relu"`` or ``"abs"``.
     w_query_std, w_key_std, w_value_std, w_out_std, b_std
-        Scales of weights and of the bias (``None``: no bias). Kernels depend on the first two and
-        on the next two only by their products, and are differentiable in all.
+        Scales of weights and of the bias (``None``: no bias). Kernels are differentiable in all;
+        in NTK parameterization only products of the first two and of the next two matter.
     pos_emb
         Trainable random positional embeddings: ``"none"``, added (``"sum"``) or appended as
         channels (``"concat"``) to the input of queries and keys, with ``val_pos_emb`` also to
@@ -73,14 +69,18 @@ class GlobalSelfAttention(Module):
         For ``scaling="sqrt"``, unless the mechanism is ``"identity"``: how many draws of the
         logits the kernel averages, and which. See :func:`ntk_lab.nn.kernel_over_seeds` for
         standard errors.
+    parameterization
+        As for :class:`ntk_lab.nn.Dense`, of each linear map as a layer of its own, whose outputs
+        are those of all heads together; ``mean_field`` is of the readout ``W_out, b`` alone, the
+        rest being ``ntk``. Tied weights of keys share the scales of both.
 
     Notes
     -----
-    Parameters are standard normal, ``{"key": (heads, channels, key_width), "value", "out",
-    "query", "b", "pos_emb"}``, the last three if there are such. With ``q, t`` covariance and NTK
-    of the input, ``qi, ti`` with positional embeddings added (``a q + b w_pos_emb_std^2 R``,
-    ``a = b = 1`` for ``sum``, shares of channels for ``concat``), ``qv, tv`` the same or without
-    (``val_pos_emb``), ``QK`` and ``OV`` products of scales, arXiv:2006.10540 gives::
+    Parameters are ``{"key": (heads, channels, key_width), "value", "out", "query", "b",
+    "pos_emb"}``, the last three if there are such. With ``q, t`` covariance and NTK of the input,
+    ``qi, ti`` with positional embeddings added (``a q + b w_pos_emb_std^2 R``, ``a = b = 1`` for
+    ``sum``, shares of channels for ``concat``), ``qv, tv`` the same or without (``val_pos_emb``),
+    ``QK`` and ``OV`` products of scales, arXiv:2006.10540 gives, in NTK parameterization::
 
         linear:          G = mechanism(QK qi(x, x)),       q' = OV^2 G1 qv G2^T + b_std^2,
                          t' = OV^2 G1 tv G2^T + 2 (q' - b_std^2) + b_std^2
@@ -89,6 +89,9 @@ class GlobalSelfAttention(Module):
         sqrt, others:    means over Gaussian logits, by Monte Carlo with relative standard error
                          of order 1 / sqrt(samples)
 
+    In others each map's share of the NTK is multiplied as that of ``Dense`` is: ``q' - b_std^2``
+    for the readout and again for values, one ``qi`` of ``4 qi`` for each map, ``b_std^2``, ``R``.
+
     Cost for ``s`` positions and a pair of examples: ``4 s^3`` multiply-adds, ``s^2``, and about
     ``20 s^3`` a sample. For ``sqrt`` with few heads a finite network fluctuates as 1/sqrt(heads).
 
@@ -96,8 +99,7 @@ class GlobalSelfAttention(Module):
     ------
     InputError
         Counts that are not positive integers, unknown names, inputs without a spatial axis, a
-        ``sum`` of embeddings and inputs with different channels, or a parameterization other than
-        ``"ntk"``.
+        ``sum`` of embeddings and inputs with different channels, ``Standard`` with its factors.
 
     Examples
     --------
@@ -127,36 +129,13 @@ class GlobalSelfAttention(Module):
     causal: bool = False
     samples: int = 256
     seed: float = hyper(default=0.0)
-    parameterization: str = "ntk"
+    parameterization: Parameterization = "ntk"
 
     def __post_init__(self):
-        for name in ("width", "heads", "key_width", "value_width", "pos_emb_width", "samples"):
-            value = getattr(self, name)
-            optional = name in ("key_width", "value_width", "pos_emb_width")
-            if value is None and optional:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(
-                    f"GlobalSelfAttention got {name}={value!r}; it must be an integer of at least "
-                    f"1{', or None' * optional}."
-                )
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"GlobalSelfAttention got {name}={getattr(self, name)!r}; choose "
-                    f"{' or '.join(map(repr, choices))}."
-                )
-        for name in ("query", "key", "value", "out", "pos_emb"):
-            value = getattr(self, f"w_{name}_std")
-            if isinstance(value, int | float) and not 0 <= value < float("inf"):
-                raise InputError(
-                    f"GlobalSelfAttention got w_{name}_std={value}; it must be finite and not "
-                    "negative."
-                )
+        check_options(self)
         if isinstance(self.seed, int):
             # A leaf that networks are differentiated in must not be an integer.
             object.__setattr__(self, "seed", float(self.seed))
-        check_decay(self.pos_emb_decay, self.pos_emb_p_norm)
 
     def has_width(self) -> bool:
         return True
@@ -202,26 +181,28 @@ class GlobalSelfAttention(Module):
         self.output_shape(shape)
         dtype = jnp.result_type(float) if dtype is None else dtype
         keys, values, embedding, key_inputs, value_inputs = self._widths(shape[-1])
+        scales, tied = self._scales(shape[-1]), self.scaling == "linear"
         shapes: dict[str, tuple[int, ...]] = {
             "key": (self.heads, key_inputs, keys),
             "value": (self.heads, value_inputs, values),
             "out": (self.heads, values, self.width),
         }
-        if self.scaling == "sqrt":
+        if not tied:
             shapes["query"] = (self.heads, key_inputs, keys)
         if self.b_std is not None:
             shapes["b"] = (self.width,)
         if self.pos_emb != "none":
             shapes["pos_emb"] = (math.prod(shape[:-1]), embedding)
-        names = ("key", "value", "out", "query", "b", "pos_emb")
-        return {
-            name: jax.random.normal(jax.random.fold_in(key, i), shapes[name], dtype)
-            for i, name in enumerate(names)
-            if name in shapes
-        }
+        drawn = {}
+        for i, name in enumerate(("key", "value", "out", "query", "b", "pos_emb")):
+            if name in shapes:
+                normal = jax.random.normal(jax.random.fold_in(key, i), shapes[name], dtype)
+                drawn[name] = scales.init(name, tied) * normal
+        return drawn
 
     def apply(self, params: Params, x: Any) -> jax.Array:
         sizes, keys, present = x.shape[1:-1], params["key"].shape[2], mask_of(x, 1, 1, -1)
+        s = self._scales(x.shape[-1])
         x = nodes(x).reshape(len(x), -1, x.shape[-1])
         scores = self._embedded(params, x, sizes)
         values = scores if self.val_pos_emb else x
@@ -232,39 +213,32 @@ class GlobalSelfAttention(Module):
                 "net.init(key, x.shape[1:])."
             )
         k = jnp.einsum("nsc,hcd->nhsd", scores, params["key"])
-        query = params["query"] if self.scaling == "sqrt" else params["key"]
-        q = jnp.einsum("nsc,hcd->nhsd", scores, query)
-        norm = scores.shape[-1] * (keys if self.scaling == "linear" else keys**0.5)
-        z = self._weights(self._query_key / norm * (q @ jnp.swapaxes(k, 2, 3)), present)
+        q = jnp.einsum("nsc,hcd->nhsd", scores, params.get("query", params["key"]))
+        norm = keys if self.scaling == "linear" else keys**0.5
+        z = self._weights(s.logit / norm * (q @ jnp.swapaxes(k, 2, 3)), present)
         v = jnp.einsum("nsc,hcd->nhsd", values, params["value"])
         y = jnp.einsum("nhsd,hdo->nso", z @ v, params["out"])
-        y = y * (self._output_value / (v.shape[1] * v.shape[3] * values.shape[-1]) ** 0.5)
+        y = y * (s.value.weight_scale * s.out.weight_scale)
         if "b" in params:
-            y = y + self.b_std * params["b"].reshape(1, 1, -1)
+            y = y + s.out.bias_scale * params["b"].reshape(1, 1, -1)
         return y.reshape(len(y), *sizes, self.width)
 
     def _embedded(self, params: Params, x: jax.Array, sizes: tuple[int, ...]) -> jax.Array:
         """Inputs of queries and keys."""
         if self.pos_emb == "none":
             return x
-        embedding = params["pos_emb"]
-        if self.pos_emb_decay is not None:
-            root = embedding_root(sizes, self.pos_emb_decay, self.pos_emb_p_norm)
-            embedding = jnp.asarray(root, x.dtype) @ embedding
-        embedding = self.w_pos_emb_std * embedding[None]
-        if self.pos_emb == "sum":
-            return x + embedding
-        return jnp.concatenate(
-            [x, jnp.broadcast_to(embedding, (len(x), *embedding.shape[1:]))], axis=2
-        )
+        scale = self._scales(x.shape[-1]).embedding.weight_scale
+        mixed = mix_positions(params["pos_emb"], sizes, self.pos_emb_decay, self.pos_emb_p_norm)
+        return embed(x, scale * mixed[None], self.pos_emb)
 
-    @property
-    def _query_key(self):
-        return self.w_query_std * self.w_key_std
-
-    @property
-    def _output_value(self):
-        return self.w_out_std * self.w_value_std
+    def _scales(self, channels: int) -> AttentionScales:
+        """Scales for inputs with that many channels."""
+        keys, values, embedding, key_inputs, value_inputs = self._widths(channels)
+        widths = self.heads * keys, self.heads * values, self.width
+        queries = self.w_query_std, self.w_key_std
+        stds = *queries, self.w_value_std, self.w_out_std, self.b_std, self.w_pos_emb_std
+        read = key_inputs, value_inputs, embedding
+        return attention_scales(self.parameterization, read, widths, stds)
 
     def _weights(self, logits: jax.Array, present: jax.Array | None) -> jax.Array:
         return attention_weights(self.mechanism, self.causal, logits, present)
@@ -279,32 +253,36 @@ class GlobalSelfAttention(Module):
         scores = self._embedded_moments(plain, state.channels, layout.shape)
         scores = scores.without_absent(present, layout)
         values = scores if self.val_pos_emb else plain
+        s = self._scales(state.channels)
+        logits = s.query_key, s.query_key_share
         if self.scaling == "linear":
-            heads = fixed_weights(scores, values, layout, self._query_key, self._weights, present)
+            heads = fixed_weights(scores, values, layout, logits[0], self._weights, present)
         elif self.mechanism == "identity":
-            heads = linear_attention(scores, values, self._query_key, self.causal)
+            heads = linear_attention(scores, values, *logits, self.causal)
         else:
             slopes = partial(attention_slopes, self.mechanism, self.causal)
             mechanism = Mechanism(self._weights, None if self.mechanism == "softmax" else slopes)
             seed = jax.lax.stop_gradient(jnp.asarray(self.seed)).astype(jnp.int32)
             draws = present, self.samples, jax.random.key(seed)
-            heads = random_weights(scores, values, layout, self._query_key, mechanism, *draws)
-        constant = None if self.b_std is None else self.b_std**2
-        return readout(state, heads.scale(self._output_value**2), self.width, constant)
+            heads = random_weights(scores, values, layout, *logits, mechanism, *draws)
+        heads = heads.weighted(s.output_value, s.output_value_share)
+        bias = None if self.b_std is None else (s.out.constant(), s.out.bias_tangent())
+        return readout(state, heads, self.width, bias)
 
     def native_step(self, shape: tuple[int, ...]) -> Step | None:
-        if self.scaling != "linear" or self.mechanism != "softmax":
+        plain = self.scaling == "linear" and self.mechanism == "softmax"
+        if not plain or self.parameterization != "ntk":
             return None
-        share, covariance = self._embedding(shape[-1], shape[:-1])
-        bias = 0.0 if self.b_std is None else self.b_std**2
-        scores = share, self.w_pos_emb_std**2 * covariance
-        scales = self._query_key, self._output_value
-        return Attend(*scales, bias, self.causal, self.val_pos_emb, scores)
+        (share, covariance), s = self._embedding(shape[-1], shape[:-1]), self._scales(shape[-1])
+        bias = 0.0 if self.b_std is None else s.out.constant()
+        scores = share, s.embedding.signal(1) * covariance
+        both = s.query_key, self.w_out_std * self.w_value_std
+        return Attend(*both, bias, self.causal, self.val_pos_emb, scores)
 
     def _embedding(self, channels: int, sizes: tuple[int, ...]) -> tuple[float, np.ndarray]:
         """Factor on the moments of inputs of queries and keys, and covariance that is added.
 
-        The latter is times ``w_pos_emb_std^2``, in which kernels are differentiable.
+        The latter is times the embeddings' variance, in which kernels are differentiable.
         """
         if self.pos_emb == "none":
             return 1.0, np.zeros((math.prod(sizes),) * 2)
@@ -318,5 +296,5 @@ class GlobalSelfAttention(Module):
         if self.pos_emb == "none":
             return plain
         share, covariance = self._embedding(channels, sizes)
-        variance = self.w_pos_emb_std**2 * jnp.asarray(covariance, plain.cov.dtype)
-        return plain.affine(share, variance)
+        of, covariance = self._scales(channels).embedding, jnp.asarray(covariance, plain.cov.dtype)
+        return plain.affine(share, of.signal(1) * covariance, of.weight_tangent(1) * covariance)

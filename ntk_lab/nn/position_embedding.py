@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.errors import InputError
@@ -40,6 +42,23 @@ def embedding_root(
             f"eigenvalue over {sizes} positions is {values[0]:.2g}. Norms with p from 0 to 2 are."
         )
     return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+
+
+def mix_positions(
+    embedding: jax.Array, sizes: tuple[int, ...], decay: tuple[str, float] | None, p_norm: float
+) -> jax.Array:
+    """Embeddings ``(s, channels)`` with that covariance, from independent ones."""
+    if decay is None:
+        return embedding
+    return jnp.asarray(embedding_root(sizes, decay, p_norm), embedding.dtype) @ embedding
+
+
+def embed(x: jax.Array, embedding: jax.Array, how: str) -> jax.Array:
+    """Inputs ``(n, s, channels)`` with embeddings ``(1, s, ...)`` added or appended."""
+    if how == "sum":
+        return x + embedding
+    appended = jnp.broadcast_to(embedding, (len(x), *embedding.shape[1:]))
+    return jnp.concatenate([x, appended], axis=2)
 
 
 def check_decay(decay: tuple[str, float] | None, p_norm: float) -> None:

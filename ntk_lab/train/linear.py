@@ -120,18 +120,26 @@ Factors = Callable[[np.ndarray], np.ndarray]
 
 def _factors(rate: float, momentum: float, record: tuple[int, ...]) -> Factors:
     """From eigenvalues ``(m,)`` of ``Theta / n`` to what is learnt of each, divided by it."""
+    steps, one = jnp.asarray(record, jnp.int32), _learnt(momentum)
 
     def learnt(values: np.ndarray) -> np.ndarray:
         # Rounding makes eigenvalues of nothing negative; there the limit is that of a small one.
         least = np.finfo(float).eps * max(float(values.max()), 1e-30)
-        x = jnp.asarray(rate * np.maximum(values, least), float)
-        one = partial(momentum_factors, momentum=momentum) if momentum else plain_factors
-        rows = [
-            np.asarray(one(x, jnp.int32(k))[1], np.float64) if k else 0 * values for k in record
-        ]
-        return rate * np.stack(rows) / np.asarray(x, np.float64)
+        # Few lengths, as each is compiled once.
+        padded = np.full(1 << (len(values) - 1).bit_length(), least)
+        padded[: len(values)] = np.maximum(values, least)
+        x = jnp.asarray(rate * padded, float)
+        rows = np.asarray(one(x, steps), np.float64)
+        rows = np.where(np.asarray(record)[:, None] > 0, rows, 0)
+        return (rate * rows / np.asarray(x, np.float64))[:, : len(values)]
 
     return learnt
+
+
+@lru_cache(maxsize=16)
+def _learnt(momentum: float) -> Callable[..., jax.Array]:
+    one = partial(momentum_factors, momentum=momentum) if momentum else plain_factors
+    return compiled(jax.vmap(lambda x, k: one(x, k)[1], (None, 0)))
 
 
 def _one(
@@ -150,16 +158,17 @@ def _one(
     tolerance = float(jnp.finfo(y.dtype).eps) ** 0.75
     pulled, moved = functions_of(product, error.reshape(size), factors, tolerance)
     train = (np.asarray(start, np.float64)[None] - moved.reshape(-1, *y.shape)).astype(y.dtype)
-    found = {"train": train, "loss": _losses(jnp.asarray(train), y)}
-    norm, tests, motions = optax.tree.norm(params), [], []
-    for row in pulled.reshape(-1, *y.shape):
-        change = _pull(f)(params, x, jnp.asarray(-row / n, y.dtype))
-        motions.append(np.asarray(optax.tree.norm(change) / norm))
-        if recorder.x_test is not None:
-            tests.append(np.asarray(_push(f)(params, recorder.x_test, change)))
-    found |= {"loss": np.asarray(found["loss"]), "motion": np.stack(motions)}
-    if recorder.x_test is not None:
-        found["test"] = np.stack(tests)
+    found = {"train": train, "loss": np.asarray(_losses(jnp.asarray(train), y))}
+    tests = (recorder.x_test,) if recorder.x_test is not None else ()
+    looks = [
+        _look(f)(params, x, jnp.asarray(-row / n, y.dtype), *tests)
+        for row in pulled.reshape(-1, *y.shape)
+    ]
+    names = ("motion", "test")[: 1 + len(tests)]
+    found |= {
+        name: np.stack(values)
+        for name, values in zip(names, zip(*jax.device_get(looks), strict=True), strict=True)
+    }
     if recorder.points is not None:
         each = recorder.kernel_of(params, seed)
         found |= {k: np.broadcast_to(v, (len(record), *v.shape)) for k, v in each.items()}
@@ -177,17 +186,20 @@ def _product(f: Model) -> Callable[..., jax.Array]:
 
 
 @lru_cache(maxsize=16)
-def _pull(f: Model) -> Callable[..., Any]:
-    return compiled(lambda params, x, v: jax.vjp(lambda p: f(p, x), params)[1](v)[0])
+def _look(f: Model) -> Callable[..., tuple[jax.Array, ...]]:
+    """Relative motion of the parameters that ``v`` pulls, and outputs on test inputs, if any."""
+
+    def look(params, x, v, *x_test):
+        change = jax.vjp(lambda p: f(p, x), params)[1](v)[0]
+        motion = optax.tree.norm(change) / optax.tree.norm(params)
+        moved = [jax.jvp(partial(_swapped, f, each), (params,), (change,)) for each in x_test]
+        return motion, *(value + tangent for value, tangent in moved)
+
+    return compiled(look)
 
 
-@lru_cache(maxsize=16)
-def _push(f: Model) -> Callable[..., jax.Array]:
-    def outputs(params, x, change):
-        value, moved = jax.jvp(lambda p: f(p, x), (params,), (change,))
-        return value + moved
-
-    return compiled(outputs)
+def _swapped(f: Model, x: Any, params: Params) -> jax.Array:
+    return f(params, x)
 
 
 @compiled

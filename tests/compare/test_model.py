@@ -202,9 +202,16 @@ def test_a_saved_comparison_of_a_model_is_read_back(tmp_path):
     assert again.horizon() == c.horizon()
 
 
+def lost_when_small(outputs, y):
+    """A loss that is NaN from the step on at which an example is fitted."""
+    value = jnp.sum((outputs - y) ** 2, axis=1) / 2
+    return jnp.where(value < 0.1, jnp.nan, value)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
+        ({"loss": lost_when_small, "steps": 80}, StabilityError, "not finite after step [1-9]"),
         ({"params": {"in": np.ones((3, 8))}}, InputError, "cannot be called on the training"),
         ({"f": lambda p, x: model(p, x)[:, :2]}, InputError, "targets are"),
         ({"f": lambda p, x: model(p, x)[:, 0]}, InputError, "An? model|A model"),

@@ -146,6 +146,7 @@ def test_vanishing_variances_take_the_portable_way(monkeypatch, taken):
         (dense(), attend(), nn.AvgPool((2,)), POOL),
         (dense(), attend(), nn.Flatten()),
         (dense(), nn.GlobalSelfAttention(8, 2, scaling="linear", mechanism="relu"), POOL),
+        (dense(), attend(parameterization="standard"), POOL),
         (dense(), nn.GlobalSelfAttention(8, 2, mechanism="identity", scaling="sqrt"), POOL),
     ],
     ids=lambda layers: " ".join(type(layer).__name__ for layer in layers),

@@ -65,6 +65,40 @@ def test_networks_have_the_sampled_kernels_as_means(options, x):
     assert_means_match(net, x, kernel, stderr)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("standard", {"pos_emb": "sum", "val_pos_emb": True}),
+        ("mean_field", {"scaling": "sqrt", "mechanism": "identity"}),
+        ("mup", {"scaling": "sqrt", "mechanism": "identity", "pos_emb": "sum"}),
+    ],
+)
+def test_other_parameterizations_have_their_own_kernel(name, options, x):
+    net = network(**options)
+    net = nn.Sequential(net.layers[0], replace(net.layers[1], parameterization=name), net.layers[2])
+    assert_means_match(net, x, net.kernel(x))
+
+
+def test_parameterizations_change_scales_and_not_the_function(x):
+    """Equal functions from equal draws; ABC(1/2, 0) is NTK; mean field divides by the fan-in."""
+    key, net = jax.random.key(0), network(scaling="sqrt", mechanism="identity", pos_emb="sum")
+    value, kernel = net.apply(net.init(key, x.shape[1:]), x), net.kernel(x)
+    for name in ("standard", nn.ABC(0.5, 0), nn.ABC(0.25, 0.25)):
+        other = net.with_parameterization(name)
+        assert_close(other.apply(other.init(key, x.shape[1:]), x), value, factor=100)
+    assert_close(other.kernel(x).nngp, kernel.nngp, factor=100)
+    assert_close(net.with_parameterization(nn.ABC(0.5, 0)).kernel(x).ntk, kernel.ntk, factor=100)
+    tied = nn.GlobalSelfAttention(4, 2, w_query_std=1.7, w_key_std=0.4)
+    standard = replace(tied, parameterization="standard")
+    values = [m.apply(m.init(key, x.shape[1:]), x) for m in (tied, standard)]
+    assert_close(values[1], values[0], factor=100)
+    fan_in = 32 * 4
+    layers = net.layers[0], replace(net.layers[1], parameterization="mean_field"), net.layers[2]
+    assert_close(nn.Sequential(*layers).kernel(x).ntk, kernel.ntk / fan_in, factor=100)
+    deep = nn.Sequential(nn.GlobalSelfAttention(8), nn.Dense(1))
+    assert deep.with_parameterization("mean_field").layers[0] == deep.layers[0]
+
+
 def test_sampling_agrees_with_the_closed_form(x, monkeypatch):
     """Without a nonlinearity both are known: standard errors must be right."""
     net = network(scaling="sqrt", mechanism="identity", causal=True)
@@ -163,7 +197,11 @@ def test_json_text_and_width():
         (lambda x: nn.GlobalSelfAttention(4, scaling="cubic"), "'linear' or 'sqrt'"),
         (lambda x: nn.GlobalSelfAttention(4, mechanism="tanh"), "'softmax'"),
         (lambda x: nn.GlobalSelfAttention(4, w_key_std=-1.0), "w_key_std"),
-        (lambda x: nn.GlobalSelfAttention(4, parameterization="standard"), "'ntk'"),
+        (lambda x: nn.GlobalSelfAttention(4, parameterization="muP"), "unknown"),
+        (
+            lambda x: nn.GlobalSelfAttention(4, parameterization=nn.Standard((1, 2))),
+            "without factors",
+        ),
         (lambda x: nn.GlobalSelfAttention(4, pos_emb_decay=("linear", 1.0)), "'power'"),
         (lambda x: nn.GlobalSelfAttention(4).kernel(x[:, 0]), "spatial axes"),
         (lambda x: nn.GlobalSelfAttention(4, pos_emb="sum", pos_emb_width=3).kernel(x), "concat"),
