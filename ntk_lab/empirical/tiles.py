@@ -25,6 +25,11 @@ def default_memory() -> float:
     return 2 ** (math.floor(16 * math.log2(free_memory() / 4)) / 16)
 
 
+def usable(memory: float) -> float:
+    """Bytes of a limit that arrays may take."""
+    return memory - min(_RESERVED, max(0.0, memory - _RESERVED) / 2)
+
+
 @dataclass(frozen=True)
 class Tiling:
     """``block`` examples at a time, ``held`` blocks of rows kept, ``cotangents`` of each example.
@@ -64,7 +69,7 @@ def plan_tiles(
 ) -> Tiling:
     """The cheapest tiling within ``memory`` bytes."""
     cotangents = problem.outputs
-    room = memory - min(_RESERVED, max(0.0, memory - _RESERVED) / 2)
+    room = usable(memory)
     if 0 in (problem.n1, problem.n2, cotangents):
         return Tiling(1, 1, max(cotangents, 1), 0, 0)
     while True:

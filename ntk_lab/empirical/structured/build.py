@@ -9,6 +9,7 @@ import jax
 
 from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
+from ntk_lab.empirical.fixed import Fixed
 from ntk_lab.empirical.structured import program as programs
 from ntk_lab.empirical.structured.factors import Factor
 from ntk_lab.empirical.structured.narrow import narrowed
@@ -27,7 +28,7 @@ class Program:
         self.outputs: int = closed.jaxpr.outvars[0].aval.shape[0]
         self.checked = False
         self._compiled = compiled(self._features, static_argnums=0, sequential=True)
-        self._whole = compiled(self._consumed, static_argnums=(0, 1), sequential=True)
+        self.run: Any = compiled(self._consumed, static_argnums=0, sequential=True)
 
     def features(
         self, parts: Sequence[Part], leaves: Sequence[Any], inputs: Sequence[Any], basis: Any
@@ -47,16 +48,18 @@ class Program:
         """What ``consume`` makes of the contributions of one batch (the other None) or of two.
 
         One compiled program, which holds no contribution for longer than it needs it. ``consume``
-        can be hashed.
+        can be hashed. ``run`` is the same for ``Fixed((parts, consume))`` and the values with
+        constants.
         """
         values = [*self.consts, *leaves]
-        return self._whole(tuple(parts), consume, values, inputs, bases)
+        return self.run(Fixed((tuple(parts), consume)), values, inputs, bases)
 
     def evaluate(self, leaves: Sequence[Any], example: Sequence[Any]) -> Any:
         """Outputs of one example, flattened."""
         return programs.outputs(self.closed, [*self.consts, *leaves, *example])
 
-    def _consumed(self, parts, consume, values, inputs, bases):
+    def _consumed(self, choice, values, inputs, bases):
+        parts, consume = choice.value
         left, right = (
             None if batch is None else self._features(parts, values, batch, basis)
             for batch, basis in zip(inputs, bases, strict=True)
