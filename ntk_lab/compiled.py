@@ -19,20 +19,25 @@ _WITHOUT_FAULT = {"xla_cpu_experimental_ynn_fusion_type": ""}
 # and keeps the results of all of them: 35 times the memory for products of 24 transformers'
 # factors, and half the speed.
 _SEQUENTIAL = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+# Half the time to compile, for a program that runs once on little.
+_HASTY = {"xla_backend_optimization_level": 0}
 
 
 class Compiled:
     """What :func:`compiled` returns."""
 
-    def __init__(self, function: Callable[..., Any], sequential: bool, settings: dict[str, Any]):
+    def __init__(
+        self, function: Callable[..., Any], sequential: bool, once: bool, settings: dict[str, Any]
+    ):
         functools.update_wrapper(self, function)
-        self._function, self._sequential, self._settings = function, sequential, settings
+        self._function, self._settings = function, settings
+        self._sequential, self._once = sequential, once
         self._plain = jax.jit(function, **settings)
 
     @functools.cached_property
     def _optioned(self) -> Any:
         """Asked for at the first call: which devices there are is not settled at import."""
-        options = _options(self._sequential)
+        options = _options(self._sequential, self._once)
         if not options:
             return self._plain
         return jax.jit(self._function, compiler_options=options, **self._settings)
@@ -54,24 +59,30 @@ class Compiled:
 
 
 def compiled(
-    function: Callable[..., Any] | None = None, /, *, sequential: bool = False, **settings: Any
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    sequential: bool = False,
+    once: bool = False,
+    **settings: Any,
 ) -> Any:
     """``jax.jit(function, **settings)``, with options for CPUs where they may be asked for.
 
-    ``sequential``: in little memory, one operation after the other. Inside another ``jit`` options
-    may not be asked for: there those of the outer one count. Without a function, a decorator.
+    ``sequential``: in little memory, one operation after the other. ``once``: compiled in haste.
+    Inside another ``jit`` options may not be asked for: there those of the outer one count. Without
+    a function, a decorator.
     """
     if function is None:
-        return functools.partial(compiled, sequential=sequential, **settings)
-    return Compiled(function, sequential, settings)
+        return functools.partial(compiled, sequential=sequential, once=once, **settings)
+    return Compiled(function, sequential, once, settings)
 
 
 @functools.cache
-def _options(sequential: bool) -> dict[str, Any]:
+def _options(sequential: bool, once: bool) -> dict[str, Any]:
     """Options that this release of JAX knows."""
     if jax.default_backend() != "cpu":
         return {}
-    wanted = _WITHOUT_FAULT | (_SEQUENTIAL if sequential else {})
+    wanted = _WITHOUT_FAULT | (_SEQUENTIAL if sequential else {}) | (_HASTY if once else {})
     return {name: value for name, value in wanted.items() if _is_known(name, value)}
 
 

@@ -10,14 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.empirical import engine
-from ntk_lab.empirical.arguments import (
-    Arguments,
-    Select,
-    arguments,
-    check_examples,
-    check_finite,
-    cotangents,
-)
+from ntk_lab.empirical.arguments import Arguments, Select, arguments, cotangents
+from ntk_lab.empirical.checks import check_examples, check_finite
 from ntk_lab.empirical.ntk import Model, Outputs, Params, Progress, ntk
 from ntk_lab.empirical.structured.build import build
 from ntk_lab.empirical.tiles import default_memory

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntk_lab.empirical.arguments import arguments, check_examples, check_finite, cotangents
+from ntk_lab.empirical.arguments import arguments, cotangents
+from ntk_lab.empirical.checks import check_examples, check_finite
 from ntk_lab.empirical.ntk import Model, Outputs, Params, Progress
 from ntk_lab.empirical.structured.build import build
 from ntk_lab.empirical.structured.costs import backward

@@ -8,14 +8,8 @@ import jax
 import numpy as np
 
 from ntk_lab.empirical import engine, repeated
-from ntk_lab.empirical.arguments import (
-    Select,
-    arguments,
-    check_examples,
-    check_finite,
-    check_method,
-    cotangents,
-)
+from ntk_lab.empirical.arguments import Select, arguments, check_method, cotangents
+from ntk_lab.empirical.checks import check_examples, check_finite
 from ntk_lab.empirical.on_disk import on_disk
 from ntk_lab.empirical.structured.build import build
 from ntk_lab.empirical.tiles import default_memory

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.empirical import engine
-from ntk_lab.empirical.arguments import check_finite
+from ntk_lab.empirical.checks import check_finite
 from ntk_lab.empirical.store import Store
 from ntk_lab.errors import InputError
 

@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical import products
-from ntk_lab.empirical.arguments import Select, arguments, check_examples, check_finite, result_of
+from ntk_lab.empirical.arguments import Select, arguments, result_of
+from ntk_lab.empirical.checks import check_examples, check_finite
 from ntk_lab.empirical.diagonal import diagonal
 from ntk_lab.empirical.ntk import Model, cotangents
 from ntk_lab.empirical.operator_solves import Solves

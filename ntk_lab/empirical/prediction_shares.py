@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.empirical import products
-from ntk_lab.empirical.arguments import Arguments, Select, arguments, check_examples, check_finite
+from ntk_lab.empirical.arguments import Arguments, Select, arguments
+from ntk_lab.empirical.checks import check_examples, check_finite
 from ntk_lab.empirical.ntk import Model, Params
 from ntk_lab.empirical.shares import Group
 from ntk_lab.empirical.structured.build import build

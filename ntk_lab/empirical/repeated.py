@@ -12,7 +12,8 @@ from typing import Any
 import jax
 
 from ntk_lab.concrete import is_concrete
-from ntk_lab.empirical.arguments import as_array, finite
+from ntk_lab.empirical.arguments import as_array
+from ntk_lab.empirical.checks import finite
 from ntk_lab.empirical.contraction import Contraction, Groups
 from ntk_lab.empirical.engine import Job, Pair, tiles
 from ntk_lab.empirical.fixed import Fixed
@@ -20,6 +21,7 @@ from ntk_lab.empirical.structured.build import Program
 from ntk_lab.empirical.tiles import default_memory, usable
 
 _MOST = 64  # calls remembered
+_MODES = "jax_enable_x64", "jax_default_matmul_precision"  # settings that programs depend on
 # Bytes that are taken without asking how much is free.
 _LITTLE = 2**24
 
@@ -53,7 +55,7 @@ def call(f: Callable[..., Any], params: Any, x1: Any, x2: Any, *settings: Any) -
     if not is_concrete(leaves, inputs1, inputs2):
         return None
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in (*leaves, *inputs1, *inputs2))
-    modes = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
+    modes = tuple(getattr(jax.config, name, None) for name in _MODES)
     key = (f, settings, tuple(tree for _, tree in trees), shapes, modes)
     try:
         hash(key)

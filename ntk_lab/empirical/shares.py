@@ -9,14 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntk_lab.empirical.arguments import (
-    Arguments,
-    Select,
-    arguments,
-    check_examples,
-    check_finite,
-    cotangents,
-)
+from ntk_lab.empirical.arguments import Arguments, Select, arguments, cotangents
+from ntk_lab.empirical.checks import check_examples, check_finite
 from ntk_lab.empirical.ntk import Model, Params, Progress
 from ntk_lab.empirical.squared_gradients import directional, squared
 from ntk_lab.empirical.structured.build import build

@@ -9,7 +9,8 @@ import numpy as np
 
 from ntk_lab.compiled import compiled
 from ntk_lab.empirical import products
-from ntk_lab.empirical.arguments import Select, arguments, check_examples, check_finite
+from ntk_lab.empirical.arguments import Select, arguments
+from ntk_lab.empirical.checks import check_examples, check_finite
 from ntk_lab.empirical.ntk import Model
 from ntk_lab.empirical.operator_base import whole
 from ntk_lab.empirical.products import Network

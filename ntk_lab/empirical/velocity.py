@@ -9,15 +9,8 @@ import jax.numpy as jnp
 
 from ntk_lab.compiled import compiled
 from ntk_lab.empirical import engine
-from ntk_lab.empirical.arguments import (
-    Arguments,
-    Select,
-    arguments,
-    check_examples,
-    check_finite,
-    cotangents,
-    result_of,
-)
+from ntk_lab.empirical.arguments import Arguments, Select, arguments, cotangents, result_of
+from ntk_lab.empirical.checks import check_examples, check_finite
 from ntk_lab.empirical.ntk import Model, Outputs, Params
 from ntk_lab.empirical.structured.build import build
 from ntk_lab.empirical.tiles import default_memory

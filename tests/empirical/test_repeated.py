@@ -125,9 +125,11 @@ def test_large_values_are_finite(runs):
 def test_inside_transformations(runs):
     params, x = drawn(0)
     kernel = ntk.empirical.ntk(network, params, x)
+    # Values that are known, inside another jit: of a function never seen before, and of one known.
+    new = jax.jit(lambda: ntk.empirical.ntk(lambda p, x: network(p, x), params, x) + 0)
+    assert_close(new(), kernel)
     traced = jax.jit(lambda p: ntk.empirical.ntk(network, p, x))
     assert_close(traced(params), kernel)
-    # Values that are known, inside another jit.
     assert_close(jax.jit(lambda: ntk.empirical.ntk(network, params, x) + 0)(), kernel)
     gradient = jax.grad(lambda p: ntk.empirical.ntk(network, p, x, outputs="trace").sum())(params)
     assert jax.tree.structure(gradient) == jax.tree.structure(params)

@@ -10,6 +10,7 @@ import jax
 from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.fixed import Fixed
+from ntk_lab.empirical.release import release
 from ntk_lab.empirical.structured import program as programs
 from ntk_lab.empirical.structured.factors import Factor
 from ntk_lab.empirical.structured.narrow import narrowed
@@ -29,6 +30,7 @@ class Program:
         self.checked = False
         self._compiled = compiled(self._features, static_argnums=0, sequential=True)
         self.run: Any = compiled(self._consumed, static_argnums=0, sequential=True)
+        self._prepared: set[Any] = set()
 
     def features(
         self, parts: Sequence[Part], leaves: Sequence[Any], inputs: Sequence[Any], basis: Any
@@ -52,7 +54,19 @@ class Program:
         constants.
         """
         values = [*self.consts, *leaves]
-        return self.run(Fixed((tuple(parts), consume)), values, inputs, bases)
+        choice = Fixed((tuple(parts), consume))
+        self._prepare(choice, values, inputs, bases)
+        return self.run(choice, values, inputs, bases)
+
+    def _prepare(self, choice: Fixed, values: Any, inputs: Any, bases: Any) -> None:
+        """Compile, and hand back the memory that this took before the program takes its own."""
+        key = choice, tuple(leaf.shape for leaf in jax.tree.leaves((inputs, bases)))
+        known = key in self._prepared
+        if known or jax.default_backend() != "cpu" or not is_concrete(values, inputs, bases):
+            return
+        self._prepared.add(key)
+        self.run.lower(choice, values, inputs, bases).compile()
+        release(0)
 
     def evaluate(self, leaves: Sequence[Any], example: Sequence[Any]) -> Any:
         """Outputs of one example, flattened."""
