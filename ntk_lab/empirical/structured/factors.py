@@ -218,10 +218,8 @@ def _gram(similar: jax.Array, d1: jax.Array, d2: jax.Array, mode: Mode) -> jax.A
 
 def _by_channel(factor: Channels) -> jax.Array:
     """Sums over positions, ``(n, O, I)``."""
-    # Without the barrier the transposition becomes part of the product, which XLA on CPU then
-    # leaves to loops of its own, which took twice as long for convolutions.
-    e = jax.lax.optimization_barrier(factor.e.transpose(0, 2, 1))
-    return jnp.matmul(e, factor.a, precision=_PRECISION)
+    axes = (((1,), (1,)), ((0,), (0,)))
+    return jax.lax.dot_general(factor.e, factor.a, axes, precision=_PRECISION)
 
 
 def _channels(left: Channels, right: Channels, mode: Mode) -> jax.Array:
