@@ -95,7 +95,7 @@ def race(
     what a machine shared with others can measure.
     """
     contestants = [ours] if rival is None else [ours, rival]
-    firsts = [_first_call(function) for function in contestants]
+    firsts = [first_call(function) for function in contestants]
     repeats = [_repeats(function) for function in contestants]
     samples: list[list[float]] = [[] for _ in contestants]
     order = list(range(len(contestants)))
@@ -223,7 +223,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _first_call(function: Callable[[], Any]) -> tuple[float, float]:
+def first_call(function: Callable[[], Any]) -> tuple[float, float]:
     """Seconds of the first call, and those spent compiling in it."""
     _compile_seconds.clear()
     seconds = _sample(function, 1)
