@@ -44,8 +44,10 @@ class Compiled:
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """The function's value."""
-        if not is_concrete(args, named):
-            return self._plain(*args, **named)
+        return (self.known if is_concrete(args, named) else self._plain)(*args, **named)
+
+    def known(self, *args: Any, **named: Any) -> Any:
+        """The function's value where nothing is being traced, without looking whether it is."""
         try:
             return self._optioned(*args, **named)
         except ValueError as error:  # values that are known, but inside another jit

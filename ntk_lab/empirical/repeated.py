@@ -71,7 +71,7 @@ def again(call: Call, memory: float | None) -> jax.Array | None:
         return None
     _known.move_to_end(call.key)
     values = [*known.program.consts, *call.leaves]
-    (kernel,) = known.program.run(known.choice, values, call.inputs, known.bases)
+    (kernel,) = known.program.run.known(known.choice, values, call.inputs, known.bases)
     # What is wrong with a kernel that is not finite is said where it is computed anew.
     return kernel if not is_concrete(kernel) or finite(kernel) else None
 
