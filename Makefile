@@ -17,14 +17,14 @@ SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,plot test_cli.py test_packaging.p
     compare/test_report.py compare/test_checkpoint.py nn/test_layer_table.py \
     nn/test_layers_against_ensembles.py nn/test_positions_against_ensembles.py \
     nn/test_finite_against_infinite.py interop/test_models_refused.py empirical/test_on_disk.py \
-    empirical/test_operator_estimates.py empirical/test_operator_matfree.py)
+    empirical/test_operator_matfree.py train/test_resume.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-fast test-newest lint format bench notebooks notebooks-write lock clean
+.PHONY: help venv demo test test-fast test-slow test-newest lint format bench notebooks notebooks-write lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
@@ -37,12 +37,15 @@ demo: $(INSTALLED) ## Compare a trained network with its kernel on the digits da
 
 test: $(INSTALLED) ## Run the tests in float64, then in float32 (PYTEST_ARGS="-k relu" passes through)
 	@echo "== Tests, float64"
-	@JAX_ENABLE_X64=1 $(PYTEST) $(PYTEST_ARGS)
+	@JAX_ENABLE_X64=1 $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 	@echo "== Tests, float32"
 	@JAX_ENABLE_X64=0 $(PYTEST) -m "not x64 and not slow" $(SAME_IN_FLOAT32) $(PYTEST_ARGS)
 
 test-fast: $(INSTALLED) ## Run the tests not marked slow, in float64 only
 	@JAX_ENABLE_X64=1 $(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED) ## Run the tests marked slow, in float64
+	@JAX_ENABLE_X64=1 $(PYTEST) -m slow $(PYTEST_ARGS)
 
 # Prints "version path" of every Python from 3.12 to 3.14 that really runs (a pyenv shim may not).
 define list_newer_pythons

@@ -62,6 +62,7 @@ def apart():
         return compare()
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_resumes_bit_by_bit_and_repeats_nothing(
     apart, tmp_path, monkeypatch
 ):

@@ -85,6 +85,7 @@ def _own_flow(net, train, test, seed):
     return g0 + (j_test @ j.T @ (vectors * decay) @ vectors.T @ (y - f0).ravel()).reshape(g0.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
 def test_adam_is_matched_at_the_training_loss_that_it_reaches(loss):
     c = ntk.compare_model(
@@ -157,6 +158,7 @@ def test_a_model_of_equinox_is_one_run_though_its_parameters_can_be_called():
     assert c.gap("feature learning")[..., -1] > 0
 
 
+@pytest.mark.slow
 def test_integer_inputs_and_integer_labels_are_taken():
     def tokens(params, x):
         return jnp.tanh(params["in"][x].mean(axis=1)) @ params["out"]
@@ -179,6 +181,7 @@ def test_integer_inputs_and_integer_labels_are_taken():
     assert c.gap("optimizer").min() > 0
 
 
+@pytest.mark.slow
 def test_interrupted_models_go_on_where_they_stopped(tmp_path):
     options = {"steps": 10, "seeds": 2, "optimizer": optax.adam(1e-2)}
     first = ntk.compare_model(model, draw, *classes(), folder=tmp_path, **options)

@@ -15,6 +15,8 @@ from ntk_lab.errors import InputError, NumericalError, StabilityError
 from tests.compare.problems import FLOAT, hidden, regression
 from tests.tolerance import assert_close
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"seeds": 2, "steps": 30, "learning_rate": 0.15}
 X, Y = ("width", (8, 64)), ("alpha", (0.3, 30.0))
 

@@ -127,6 +127,7 @@ def test_the_optimizer_gap_of_plain_descent_is_zero(one_output):
         close(c.measures[name], one_output.measures[name])
 
 
+@pytest.mark.slow
 def test_another_optimizer_and_mini_batches_have_a_gap_of_their_own(one_output):
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes dtypes
         c = compare(hidden(), regression(), optimizer=optax.adam, batch_size=4)
@@ -171,6 +172,7 @@ def test_a_network_that_diverges_below_the_kernels_limit_is_an_error():
         compare(hidden(), regression(), optimizer=optax.sgd(1e6), steps=300, record=(300,))
 
 
+@pytest.mark.slow
 def test_sharpness_is_the_top_eigenvalue_of_a_dense_hessian():
     c = compare(hidden(), regression(), sharpness=True, seeds=1)
     (x, y), _ = regression()

@@ -186,6 +186,7 @@ def process(path, outputs, sleep=0.0, seed="0"):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", ["full", "trace"])
 def test_a_killed_process_loses_little_and_the_next_one_finishes(
     tmp_path, monkeypatch, capsys, outputs

@@ -10,6 +10,8 @@ from ntk_lab.errors import InputError
 from ntk_lab.solve import Estimate
 from tests.tolerance import assert_close
 
+pytestmark = pytest.mark.slow
+
 KEYS = jax.random.split(jax.random.key(0), 24)
 
 

@@ -36,6 +36,7 @@ def images():
     return tuple(jax.random.normal(jax.random.key(i), (2, 4, 3, 2)) for i in range(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "strides", "padding"),
     [

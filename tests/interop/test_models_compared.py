@@ -82,6 +82,7 @@ def compared(library, one_hot=False):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["linen", "nnx", "equinox"])
 def test_unmodified_models_get_verdict_cause_and_horizon(library):
     c = compared(library)

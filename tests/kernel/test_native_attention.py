@@ -81,6 +81,7 @@ def scales(net, x1, x2):
     return [np.sqrt(np.outer(a, b)) for a, b in zip(*both, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_compiled_loops_agree_with_the_portable_way(monkeypatch, taken, name, symmetric):
@@ -111,6 +112,7 @@ def test_equal_examples_of_two_batches_have_the_kernel_of_one(monkeypatch, taken
         np.testing.assert_allclose(np.diag(a), np.diag(b[:, ::-1]), rtol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 @pytest.mark.parametrize("native", ["0", "1"])
 @pytest.mark.parametrize("name", ["stack", "embedded values, biases"])

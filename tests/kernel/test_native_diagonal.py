@@ -43,6 +43,7 @@ def loops(monkeypatch):
     monkeypatch.setattr(native_diagonal, "_CACHED", 2**12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_compiled_loops_agree_with_the_portable_way(monkeypatch, loops, name, symmetric):
@@ -64,6 +65,7 @@ def test_compiled_loops_agree_with_the_portable_way(monkeypatch, loops, name, sy
         assert a.dtype == b.dtype
 
 
+@pytest.mark.slow
 def test_nearly_equal_opposite_and_zero_images(monkeypatch, loops):
     net = NETWORKS["same"]
     x = np.asarray(inputs(net, 1, 0), np.float64)

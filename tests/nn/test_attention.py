@@ -42,6 +42,7 @@ def assert_means_match(net, x, kernel, stderr=None):
         assert (np.abs(values.mean(0) - expected) / np.sqrt(error**2 + own**2 + bias**2)).max() < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -153,6 +154,7 @@ def test_two_batches_and_one_agree(scaling, x):
     assert_close(whole.ntk, whole.ntk.T, factor=1e9 if scaling == "sqrt" else 100)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_right(x):
     x = x.at[1].set(x[0]).at[2].set(0.0)
     for scaling in ("linear", "sqrt"):

@@ -60,6 +60,7 @@ def test_a_loop_has_the_kernel_of_the_layers_written_out(monkeypatch, name):
     assert 2 * size < largest_program(net, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fully connected", "another scale in each layer"])
 def test_scales_have_the_gradients_of_the_layers_written_out(monkeypatch, name):
     net, x = network(name), inputs(name)

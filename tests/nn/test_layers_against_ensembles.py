@@ -77,6 +77,7 @@ def test_networks_come_back_from_json(name):
     assert hash(nn.from_json(net.to_json())) == hash(net)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_gradients_are_finite_at_equal_and_zero_inputs(name):
     net, shape = NETS[name]

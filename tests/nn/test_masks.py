@@ -223,6 +223,7 @@ ENSEMBLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_ensembles_have_the_kernels_as_means(name):
     net, inputs = ENSEMBLES[name]

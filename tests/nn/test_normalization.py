@@ -41,6 +41,7 @@ def assert_means_match(net, x, seeds=SEEDS, dropout=False):
         assert (np.abs(values.mean(0) - expected) / allowed).max() < 4.5
 
 
+@pytest.mark.slow
 def test_normalized_networks_have_the_kernels_as_means(x):
     net = nn.Sequential(
         nn.LayerNorm(),
@@ -59,6 +60,7 @@ def test_normalized_networks_have_the_kernels_as_means(x):
     assert_means_match(net, x)
 
 
+@pytest.mark.slow
 def test_networks_with_dropout_have_the_kernels_as_means(x):
     # Equal data at two positions and in two examples, whose masks are not equal.
     x = x.at[0, 1].set(x[0, 0]).at[1].set(x[0])

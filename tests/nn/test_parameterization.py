@@ -53,6 +53,7 @@ def test_maximal_update_is_a_mean_field_readout_at_another_rate(x):
     assert_same(mup.kernel(x), network(*exponents).kernel(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", [nn.Dense, nn.Conv])
 def test_layers_start_with_the_scale_of_their_kernel(of, x):
     """Over all parameterizations: the share of the readout in the NTK is |features|^2 scale^2."""

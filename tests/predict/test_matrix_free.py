@@ -44,6 +44,7 @@ def both(predict, mode, at, tol, **options):
     ).at(at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "options"),
     [
@@ -73,6 +74,7 @@ def test_descent_from_products_is_the_descent_from_the_kernel(momentum, nesterov
     assert_close(free.test.mean, dense.test.mean, factor=100)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 @pytest.mark.parametrize("tol", [1e-2, 1e-5])
 def test_estimated_errors_are_above_the_true_ones_and_below_the_tolerance(tol):

@@ -106,6 +106,7 @@ def test_derivatives_by_the_learning_rate_match_finite_differences(momentum):
     check_grads(outputs, (jnp.asarray(0.9), jnp.asarray(P.y)), order=1, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_marginal_likelihood_can_be_maximized_over_the_noise():
     def likelihood(noise):

@@ -47,6 +47,7 @@ def sized(request, monkeypatch):
     monkeypatch.setattr(groups, "_TINY", 0 if request.param == "alone" else 1e18)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_at_any_write_goes_on_bit_by_bit(sized, tmp_path, monkeypatch):
     undisturbed = train()
     write, left = Folder.write, [0]
