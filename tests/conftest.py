@@ -2,19 +2,20 @@
 
 import os
 
-X64 = os.environ.get("JAX_ENABLE_X64", "1").lower() in ("1", "true", "yes", "on")
-
 os.environ.setdefault("MPLBACKEND", "Agg")
-# For programs of the tests' own: see ntk_lab/compiled.py, which is tested without it.
-FLAGS = ["--xla_cpu_experimental_ynn_fusion_type=invalid"]
-if X64:
-    # Most of the tests' time is LLVM's; the float32 run has the optimizations that users have.
-    FLAGS += ["--xla_backend_optimization_level=0"]
-os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+# For programs of the tests' own: see ntk_lab/compiled.py, which is tested without it. Most of the
+# tests' time is LLVM's: the float32 run alone has the optimizations that users have.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_experimental_ynn_fusion_type=invalid"
+    + " --xla_backend_optimization_level=0" * (os.environ.get("JAX_ENABLE_X64", "1") != "0"),
+)
 
 import hypothesis
 import jax
 import pytest
+
+X64 = os.environ.get("JAX_ENABLE_X64", "1").lower() in ("1", "true", "yes", "on")
 
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_num_cpu_devices", 4)  # simulated, so that sharding is tested anywhere
