@@ -3,10 +3,14 @@
 For layers with weights, piecewise linear activations, erf, and skip connections over vectors, a
 pair of examples needs two numbers: how far it is from colinear, and its NTK. All that depends on
 one example alone is computed beforehand, in double precision, so that a layer costs one square root
-and a few multiplications a pair, and pairs stay in the cache through all layers. The correlation
-of inputs is one matrix product. Other networks, and machines without numba, take the portable way.
+and a few multiplications a pair, and pairs stay in the cache through all layers. The correlations
+of inputs are a matrix product, by BLAS where threadpoolctl can keep each tile's on one core: on two
+cores with AVX-512 that is 2.4 times as fast as XLA's. Other networks, and machines without numba,
+take the portable way.
 """
 
+import contextlib
+import functools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -58,7 +62,9 @@ def vector_kernels(
         for j in range(0, shape[1], width)
         if not symmetric or j >= i
     ]
-    unusable = _all(lambda start: compute(start, (height, width)), starts, progress)
+    with _one_core_each() as products:
+        compute = partial(compute, products)
+        unusable = _all(lambda start: compute(start, (height, width)), starts, progress)
     if symmetric:
         np.fill_diagonal(nngp, sides[0].var)
         np.fill_diagonal(ntk, sides[0].ntk)
@@ -81,12 +87,40 @@ def _all(compute: Callable[[Any], int], starts: list, progress: Progress | None)
     return total
 
 
-def _tile(sides, program, numbers, constants, series, nngp, ntk, symmetric, start, size) -> int:
+@functools.cache
+def _blas() -> Any:
+    """What controls the threads of NumPy's BLAS, None if nothing does."""
+    try:
+        import threadpoolctl
+    except ImportError:
+        return None
+    _ = np.ones((2, 2)) @ np.ones((2, 2))  # it is found once it is loaded
+    found = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    return found if found.lib_controllers else None
+
+
+@contextlib.contextmanager
+def _one_core_each():
+    """Within it the function given computes a tile of correlations on one core, if that can be."""
+    if _blas() is None:
+        yield _correlations
+        return
+    with _blas().limit(limits=1):
+        yield _correlations_by_blas
+
+
+def _correlations_by_blas(units1, units2, i, j, size):
+    return np.asarray(units1)[i : i + size[0]] @ np.asarray(units2)[j : j + size[1]].T
+
+
+def _tile(
+    sides, program, numbers, constants, series, nngp, ntk, symmetric, products, start, size
+) -> int:
     # Imported where used: numba is an extra, and takes a while.
     from ntk_lab.kernel import native_vector_loops as loops
 
     first, second = sides[0], sides[-1]
-    rho = np.asarray(_correlations(first.units, second.units, *start, size))
+    rho = np.asarray(products(first.units, second.units, *start, size))
     threshold = rho.dtype.type(THRESHOLD[rho.dtype.itemsize])
     where = start, symmetric
     operations = program, numbers, constants[0], constants[-1], series

@@ -12,6 +12,7 @@ from ntk_lab.errors import InputError
 from ntk_lab.kernel import native_vectors
 from tests.kernel import test_mp_oracle as mp
 from tests.kernel.test_mp_oracle import oracle as oracle
+from tests.tolerance import assert_close
 
 pytest.importorskip("numba")
 
@@ -181,3 +182,16 @@ def test_derivatives_do_not_take_the_loops(always):
     net, x = NETWORKS["relu"], inputs(9, 0)
     gradient = jax.grad(lambda net: net.kernel(x).ntk.sum())(net)
     assert all(jnp.isfinite(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("second", [None, 150])
+def test_products_by_xla_and_by_blas_give_the_same_kernels(monkeypatch, second):
+    x = jax.random.normal(jax.random.key(0), (300, 20))
+    x2 = None if second is None else x[:second] + 0.1
+    monkeypatch.setattr(native_vectors, "FEWEST", 1)
+    found = []
+    for controller in (native_vectors._blas(), None):
+        monkeypatch.setattr(native_vectors, "_blas", lambda it=controller: it)
+        found.append(NETWORKS["relu"].kernel(x, x2))
+    assert_close(found[0].ntk, found[1].ntk)
+    assert_close(found[0].nngp, found[1].nngp)
