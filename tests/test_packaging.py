@@ -19,6 +19,7 @@ PRIVATE_JAX = re.compile(
     r"\bjax\._src\b|\bjax\.core\b|\bpmap\b|\bfrom jax import [^\n]*\b(?:core|_src)\b"
 )
 OPTIONAL = (
+    "dask",
     "equinox",
     "flax",
     "haiku",
@@ -31,6 +32,7 @@ OPTIONAL = (
     "tensorflow",
     "torch",
     "xarray",
+    "zarr",
 )
 LONGEST_FILE = 400
 

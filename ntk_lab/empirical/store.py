@@ -15,11 +15,7 @@ import numpy as np
 from ntk_lab.empirical import engine
 from ntk_lab.empirical.tiles import Tiling
 from ntk_lab.errors import InputError
-
-try:  # not on Windows
-    import fcntl
-except ImportError:
-    fcntl = None
+from ntk_lab.locks import locked
 
 _SECONDS = 1.0  # between two records of what is done
 
@@ -57,7 +53,7 @@ class Store:
         with contextlib.ExitStack() as stack:
             with self._explained():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(_locked(self.folder))
+                stack.enter_context(self._locked())
                 self._begin()
             try:
                 yield self
@@ -83,6 +79,9 @@ class Store:
         """The kernel, read from disk where it is looked at."""
         with self._explained():
             return np.load(self.folder / "kernel.npy", mmap_mode="r")
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        return locked(self.folder / "lock", f"computes the kernel in {os.fspath(self.folder)!r}")
 
     def _place(self, place: engine.Place, tile: np.ndarray) -> None:
         for index, values in engine.images(self.job, place, tile):
@@ -188,21 +187,6 @@ class Store:
                 f"{error.strerror or error}. Make room, change its permissions, or give another "
                 "folder; what was recorded in it is kept."
             ) from error
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out; the system lets go of the lock when a process ends."""
-    with (folder / "lock").open("a") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"another process computes the kernel in {os.fspath(folder)!r}. Wait for it, "
-                    "or give another folder."
-                ) from error
-        yield
 
 
 def _reserve(path: Path) -> None:

@@ -13,6 +13,10 @@ from ntk_lab.kernel.state import Gaussian as Gaussian
 from ntk_lab.kernel.state import Inputs as Inputs
 from ntk_lab.kernel.state import State as State
 from ntk_lab.kernel.state import moments as moments
+from ntk_lab.kernel.stored import StoredKernel as StoredKernel
+from ntk_lab.kernel.stored import StoredMatrix as StoredMatrix
+from ntk_lab.kernel.stored import open_store as open_store
+from ntk_lab.kernel.to_store import to_store as to_store
 
 __all__ = [
     "Covariance",
@@ -23,9 +27,13 @@ __all__ = [
     "Need",
     "Plan",
     "State",
+    "StoredKernel",
+    "StoredMatrix",
     "check_inputs",
     "evaluate",
     "is_gaussian",
     "moments",
+    "open_store",
     "plan_kernel",
+    "to_store",
 ]
