@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ntk_lab.errors import InputError
-from ntk_lab.kernel.evaluate import Propagates, evaluate, plan_kernel
+from ntk_lab.kernel.evaluate import evaluate, plan_kernel
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.masked import Masked
 from ntk_lab.kernel.plan import available_memory
@@ -16,7 +16,7 @@ from ntk_lab.kernel.result import Kernel
 # Entries of a tile at most: of vectors, larger ones are no faster.
 _LARGEST = 2048
 # Elementwise results of a tile, some seconds: what is lost if it is cut off.
-_OPERATIONS = 5e8
+_OPERATIONS = 2e9
 # Arrays of a tile that live at a time beside what it takes to compute it: both kernels, what is
 # written or multiplied of them, and copies on the way.
 _COPIES = 8
@@ -49,9 +49,7 @@ class Computed:
         Data that are empty or not finite, or of which no single pair fits into memory.
     """
 
-    def __init__(
-        self, net: Propagates, x1: Any, x2: Any, memory: float | None, side: int | None = None
-    ):
+    def __init__(self, net: Any, x1: Any, x2: Any, memory: float | None, side: int | None = None):
         self.net, self.symmetric = net, x2 is None
         self.x1 = _readable("x1", x1)
         self.x2 = self.x1 if x2 is None else _readable("x2", x2)

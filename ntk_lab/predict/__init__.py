@@ -19,6 +19,8 @@ from ntk_lab.predict.mini_batch import StochasticDescent as StochasticDescent
 from ntk_lab.predict.mini_batch import stochastic_descent as stochastic_descent
 from ntk_lab.predict.posterior import Posterior as Posterior
 from ntk_lab.predict.posterior import gp_posterior as gp_posterior
+from ntk_lab.predict.regress import regress as regress
+from ntk_lab.predict.regression import Regression as Regression
 from ntk_lab.predict.result import Moments as Moments
 from ntk_lab.predict.result import Prediction as Prediction
 from ntk_lab.predict.sign_descent import SignDescent as SignDescent
@@ -38,6 +40,7 @@ __all__ = [
     "Moments",
     "Posterior",
     "Prediction",
+    "Regression",
     "SignDescent",
     "StochasticDescent",
     "calibration",
@@ -48,6 +51,7 @@ __all__ = [
     "learnt_modes",
     "log_marginal_likelihood",
     "max_learning_rate",
+    "regress",
     "sign_descent",
     "stochastic_descent",
 ]

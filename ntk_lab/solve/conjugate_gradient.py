@@ -11,9 +11,13 @@ from ntk_lab.compiled import compiled
 from ntk_lab.errors import ConvergenceError, NumericalError
 
 Product = Callable[[jax.Array], jax.Array]
+# Told the number of products, the solution so far and its residuals by the recurrence, relative.
+Watch = Callable[[int, jax.Array, np.ndarray], object]
 
 # Rounding makes the residual of the recurrence drift from the true one; then it starts again.
-_ROUNDS = 4
+_ROUNDS = 8
+# By how much residuals may fall before they are looked at with exact products.
+_REDUCTION = 1e-3
 
 
 class Solution(NamedTuple):
@@ -48,6 +52,9 @@ def conjugate_gradient(
     y: jax.Array,
     *,
     precondition: Product | None = None,
+    exact: Product | None = None,
+    start: jax.Array | None = None,
+    watch: Watch | None = None,
     tol: float,
     max_iterations: int,
 ) -> Solution:
@@ -61,6 +68,13 @@ def conjugate_gradient(
         Right sides, shape ``(n, m)``.
     precondition
         An approximation of ``A^-1 @ v``, symmetric positive definite.
+    exact
+        ``A @ v`` by which residuals are measured, where ``apply`` is cheap and rounds: the
+        solution is refined until its true residual is below ``tol``.
+    start
+        An approximate solution, zero unless given.
+    watch
+        Called as ``watch(products, solution, relative residuals)`` after each product.
     tol
         Bound on ``|y - A x| / |y|`` of every column.
     max_iterations
@@ -99,18 +113,25 @@ def conjugate_gradient(
     sizes = np.asarray(jnp.linalg.norm(y, axis=0), np.float64)
     if not np.isfinite(sizes).all():
         raise NumericalError("the right side holds NaN or infinity; look at y.")
-    target = jnp.asarray(tol * sizes, y.dtype)
+    measured = exact or apply
     x, residual, used, reason = jnp.zeros_like(y), y, 0, None
-    before = sizes
+    if start is not None:
+        x, used = start, 1
+        residual = y - measured(x)
+    before = np.asarray(jnp.linalg.norm(residual, axis=0), np.float64)
     for _ in range(_ROUNDS):
+        least = tol * sizes if exact is None else np.maximum(tol * sizes, _REDUCTION * before)
+        target = jnp.asarray(least, y.dtype)
         state = _start(x, residual, precondition(residual), target)
         while bool(state.active.any()) and used < max_iterations and reason is None:
             state, definite = _step(state, apply(state.direction))
             state = _turn(state, precondition(state.residual), target)
             used += 1
             reason = None if bool(definite) else "the matrix is not positive definite to rounding"
+            if watch is not None:
+                watch(used, state.x, _relative(state.residual, sizes))
         x = state.x
-        residual = y - apply(x)
+        residual = y - measured(x)
         used += 1
         now = np.asarray(jnp.linalg.norm(residual, axis=0), np.float64)
         left = now > tol * sizes
@@ -120,11 +141,16 @@ def conjugate_gradient(
             reason = "rounding forbids more"
             break
         before = now
-    relative = jnp.asarray(now / np.where(sizes > 0, sizes, 1), y.dtype)
+    relative = jnp.asarray(_relative(residual, sizes), y.dtype)
     solution = Solution(x, relative, used)
     if left.any():
         _refuse(solution, tol, reason or "the iterations are used up")
     return solution
+
+
+def _relative(residual: jax.Array, sizes: np.ndarray) -> np.ndarray:
+    norms = np.asarray(jnp.linalg.norm(residual, axis=0), np.float64)
+    return norms / np.where(sizes > 0, sizes, 1)
 
 
 @compiled
