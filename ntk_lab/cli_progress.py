@@ -76,6 +76,14 @@ class Clock:
         """Since the first update, as text."""
         return _clock_text(0.0 if self._start is None else self._now() - self._start)
 
+    def rate(self, unit: str) -> str:
+        """How many units of work a second, or what one takes, as text."""
+        worked, spent = self._done - self._first, self._updated - (self._start or 0.0)
+        if self._start is None or worked <= 0 or spent <= 0:
+            return ""
+        rate = worked / spent
+        return f"{rate:.3g} {unit}/s" if rate >= 1 else f"{1 / rate:.3g} s for each of {unit}"
+
     def left(self) -> str:
         """Time left as text; ``estimating`` until a first unit of work is done."""
         worked = self._done - self._first
@@ -134,3 +142,32 @@ def progress(folder: Path) -> "Iterator[Callable[[Progress], None]]":
 
     with bar:
         yield show
+
+
+@contextmanager
+def steady(unit: str, every: float = 5.0) -> Iterator[Callable[[float, float, str], None]]:
+    """Progress of work in equal units: a line every few seconds, with rate and time left.
+
+    ``show(done, total, message)`` is called after each unit; on a terminal the line stays in place.
+    """
+    clock, last, terminal = Clock(), -every, sys.stderr.isatty()
+
+    def show(done: float, total: float, message: str) -> None:
+        nonlocal last
+        clock.update(done, total)
+        now = time.monotonic()
+        if now - last < (0.2 if terminal else every) and done < total:
+            return
+        last = now
+        of = f"{done:g} of {total:g} {unit}" if total > 1 else f"{done:.0%}"
+        rate = clock.rate(unit) if total > 1 else ""
+        parts = [of, message, rate, f"{clock.elapsed()} elapsed", clock.left()]
+        line = ", ".join(part for part in parts if part)
+        print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n",
+              file=sys.stderr, flush=True)  # fmt: skip
+
+    try:
+        yield show
+    finally:
+        if terminal:
+            print(file=sys.stderr)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -134,10 +135,14 @@ def _check_same(path: Path, found: dict, wanted: dict, complete: bool) -> None:
         )
 
 
-def _bytes_of(manifest: dict[str, Any]) -> int:
-    """Of a tile of all kernels on disk."""
-    entries = manifest["tile"] ** 2 * int(np.prod(manifest["shape"][2:], dtype=np.int64))
-    return len(manifest["kernels"]) * (entries * np.dtype(manifest["dtype"]).itemsize + 4)
+def bytes_of_tile(side: int, trailing: Sequence[int], dtype: np.dtype, kernels: int) -> int:
+    """Of a tile of so many kernels on disk."""
+    return kernels * (side**2 * math.prod(trailing) * dtype.itemsize + 4)
+
+
+def _bytes_of(found: dict[str, Any]) -> int:
+    dtype, trailing = np.dtype(found["dtype"]), found["shape"][2:]
+    return bytes_of_tile(found["tile"], trailing, dtype, len(found["kernels"]))
 
 
 def _check_room(path: Path, needed: int) -> None:

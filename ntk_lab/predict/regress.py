@@ -125,7 +125,7 @@ def regress(
     n, size = job.shape[0], job.dtype.itemsize
     y = _targets(y, n)
     tol = TOLERANCE[size] if tol is None else float(tol)
-    chosen, reason = _choose(method, n, size, job.memory)
+    chosen, reason = choose(method, n, size, job.memory)
     if ridge == 0:
         _refuse_duplicates(job.x1)
     fitting = Fitting(
@@ -140,7 +140,7 @@ def regress(
         matrix, reason = _stored(net, x, which, memory, store, progress), f"{reason}; on disk"
     if chosen == "cholesky":
         return by_cholesky(fitting, matrix, reason, memory)
-    if store is None and cholesky_bytes(n, size) <= _SHARE * job.memory:
+    if store is None and keeps(n, size, job.memory):
         matrix, reason = InMemory(matrix), f"{reason}; kernel in memory"
     elif store is None:
         reason = f"{reason}; kernel computed anew for each product"
@@ -158,10 +158,9 @@ def _check_arguments(which: str, method: str, ridge: float, store: Any) -> None:
         raise InputError('method="nystrom" keeps no kernel; leave out store.')
 
 
-def _choose(method: str, n: int, size: int, memory: float) -> tuple[str, str]:
-    """A method, and why."""
-    needed = cholesky_bytes(n, size)
-    fits = needed <= _SHARE * memory
+def choose(method: str, n: int, size: int, memory: float) -> tuple[str, str]:
+    """A method for ``n`` examples of ``size`` bytes a number, and why."""
+    needed, fits = cholesky_bytes(n, size), keeps(n, size, memory)
     if method == "cholesky" and not (fits and n <= LARGEST):
         raise InputError(
             f"half of a kernel of {n} examples takes {needed / 1e9:.3g} GB, and factors of at most "
@@ -176,6 +175,11 @@ def _choose(method: str, n: int, size: int, memory: float) -> tuple[str, str]:
         why = "iterations are quicker than a factor" if fits else "a factor exceeds the memory"
         return "cg", f"{n} examples: {why}"
     return "nystrom", f"{n} examples: an exact solution would take hours"
+
+
+def keeps(n: int, size: int, memory: float) -> bool:
+    """Whether half of a kernel is kept in memory."""
+    return cholesky_bytes(n, size) <= _SHARE * memory
 
 
 def _targets(y: Any, n: int) -> np.ndarray:

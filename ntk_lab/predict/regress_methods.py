@@ -1,6 +1,7 @@
 """The ways in which `regress` solves."""
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,12 @@ class Fitting:
         """Tell how far it is."""
         if self.progress is not None:
             self.progress(Progress(done, total, message))
+
+    def iterated(self, used: int, relative: np.ndarray) -> None:
+        """Tell how far iterations are: residuals fall about as fast all the time."""
+        worst = min(max(float(relative.max()), self.tol), 1.0)
+        share = min(math.log(worst) / math.log(self.tol), 1.0) if self.tol < 1 else 1.0
+        self.report(share, 1, f"iteration {used}, residual {worst:.1e}")
 
     def folder(self, method: str, **more: Any) -> Folder | None:
         """The folder of checkpoints, if there is one."""
@@ -102,7 +109,7 @@ def by_cg(fitting: Fitting, matrix: Tiled, reason: str, memory: float | None) ->
     """Exactly, by iterations."""
     ridge, y = fitting.ridge, fitting.y
     folder = fitting.folder("cg")
-    fitting.report(0, fitting.max_iterations, "preconditioner")
+    fitting.report(0, 1, "preconditioner")
     approximation = pivoted_cholesky(fitting.matrix, _rank(fitting), seed=fitting.seed)
     left = approximation.remaining * float(fitting.matrix.diagonal().mean())
     # What is left acts as its mean: without it, all but the factor would be taken for the ridge.
@@ -112,7 +119,7 @@ def by_cg(fitting: Fitting, matrix: Tiled, reason: str, memory: float | None) ->
         return lambda v: product(matrix, v, precise) + ridge * v
 
     def watch(used: int, value: np.ndarray, relative: np.ndarray) -> None:
-        fitting.report(used, fitting.max_iterations, f"residual {relative.max():.1e}")
+        fitting.iterated(used, relative)
         fitting.write(folder, {"value": value, "used": np.asarray(used + before)})
 
     start, before = _start(fitting, folder)
@@ -202,7 +209,7 @@ def _falkon(fitting: Fitting, folder: Folder | None, blocks: Any, centres: np.nd
     stored = folder.read("state.npz") if folder is not None else None
 
     def watch(used: int, value: np.ndarray, relative: np.ndarray) -> None:
-        fitting.report(used, fitting.max_iterations, f"residual {relative.max():.1e}")
+        fitting.iterated(used, relative)
         fitting.write(folder, {"value": value})
 
     return falkon(
