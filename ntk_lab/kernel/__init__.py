@@ -6,8 +6,10 @@ from ntk_lab.kernel.evaluate import evaluate as evaluate
 from ntk_lab.kernel.evaluate import is_gaussian as is_gaussian
 from ntk_lab.kernel.evaluate import plan_kernel as plan_kernel
 from ntk_lab.kernel.layout import Need as Need
+from ntk_lab.kernel.matrix import KernelMatrix as KernelMatrix
 from ntk_lab.kernel.plan import Plan as Plan
 from ntk_lab.kernel.result import Kernel as Kernel
+from ntk_lab.kernel.sharded import ShardedMatrix as ShardedMatrix
 from ntk_lab.kernel.state import Features as Features
 from ntk_lab.kernel.state import Gaussian as Gaussian
 from ntk_lab.kernel.state import Inputs as Inputs
@@ -24,8 +26,10 @@ __all__ = [
     "Gaussian",
     "Inputs",
     "Kernel",
+    "KernelMatrix",
     "Need",
     "Plan",
+    "ShardedMatrix",
     "State",
     "StoredKernel",
     "StoredMatrix",

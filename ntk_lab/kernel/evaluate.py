@@ -109,7 +109,7 @@ def evaluate(
 
 def _evaluate_concrete(net, x1, x2, memory_limit: int | None, progress: Progress | None) -> Kernel:
     """Kernel of data that are known: planned, in tiles, or by loops compiled for the CPU."""
-    carry, n2 = _carry(net, x1), len(x1 if x2 is None else x2)
+    carry, n2 = carried(net, x1), len(x1 if x2 is None else x2)
     # Planning takes longer than a small kernel of vectors, and does not know edges of graphs.
     small = x1.ndim == 2 and len(x1) * n2 <= _UNPLANNED and memory_limit is None
     if isinstance(x1, Graph) or (small and net.vocabulary_size is None):
@@ -156,7 +156,7 @@ def plan_kernel(
         raise InputError("kernels of graphs are computed in one piece, without a plan.")
     usual = float if net.vocabulary_size is None else int
     dtype = np.dtype(jnp.result_type(usual) if dtype is None else dtype)
-    carry = _carry(net, jax.ShapeDtypeStruct(shape1, dtype))
+    carry = carried(net, jax.ShapeDtypeStruct(shape1, dtype))
     n2 = shape1[0] if shape2 is None else shape2[0]
     return _plan(net, shape1, n2, shape2 is None, dtype, carry, memory_limit)
 
@@ -166,7 +166,7 @@ def is_gaussian(net: Propagates, shape: tuple[int, ...], dtype: Any) -> bool:
     x, found = jax.ShapeDtypeStruct((1, *shape), dtype), []
 
     def kind(a: jax.Array, b: jax.Array) -> tuple:
-        found.append(isinstance(net.propagate(Inputs(a, b, carry=_carry(net, x))), Gaussian))
+        found.append(isinstance(net.propagate(Inputs(a, b, carry=carried(net, x))), Gaussian))
         return ()
 
     jax.eval_shape(kind, x, x)
@@ -194,11 +194,11 @@ def _plan(net, shape, n2: int, symmetric: bool, dtype, carry: Carry, limit: int 
 def _cost(net, shape: tuple[int, ...], dtype: np.dtype, carry: Carry) -> Cost:
     # Of many examples, so that what each of them needs by itself does not weigh.
     x = jax.ShapeDtypeStruct((_COUNTED, *shape), dtype)
-    cost = count(lambda a, b: _tile(net, Inputs(a, b, carry=carry)), x, x)
+    cost = count(lambda a, b: tile_of(net, Inputs(a, b, carry=carry)), x, x)
     return Cost(cost.largest / _COUNTED**2, cost.total / _COUNTED**2)
 
 
-def _carry(net: Propagates, x: Any) -> Carry:
+def carried(net: Propagates, x: Any) -> Carry:
     """What the architecture needs of the covariance between positions of its input."""
     spatial = len(net.output_shape(x.shape[1:])) > 1
     carry = Carry.FULL if spatial else Carry.DIAGONAL
@@ -217,19 +217,19 @@ def _evaluate_traced(treedef: Any, leaves: list, x1: jax.Array, x2: jax.Array | 
 
 @compiled(static_argnums=(0, 1))
 def _evaluate_tile(net: Propagates, carry: Carry, x1: jax.Array, x2: jax.Array, same: jax.Array):
-    return _tile(net, Inputs.of(x1, x2, carry=carry, same=same))
+    return tile_of(net, Inputs.of(x1, x2, carry=carry, same=same))
 
 
 def _evaluate(net: Propagates, x1: jax.Array, x2: jax.Array | None) -> Kernel:
-    carry = _carry(net, x1)
+    carry = carried(net, x1)
     if x2 is not None:
-        return _tile(net, Inputs.of(x1, x2, carry=carry))
+        return tile_of(net, Inputs.of(x1, x2, carry=carry))
     n = len(x1)
     if n <= _SMALL or carry != Carry.DIAGONAL:
-        return _tile(net, Inputs.of(x1, x1, overlap=n, carry=carry))
+        return tile_of(net, Inputs.of(x1, x1, overlap=n, carry=carry))
     edges = [int(e) for e in np.linspace(0, n, _PANELS + 1).round()]
     panels = [
-        _tile(net, Inputs.of(x1[start:stop], x1[start:], overlap=stop - start))
+        tile_of(net, Inputs.of(x1[start:stop], x1[start:], overlap=stop - start))
         for start, stop in pairwise(edges)
     ]
     return Kernel(*(_mirror(matrices, edges) for matrices in zip(*panels, strict=True)))
@@ -244,7 +244,8 @@ def _mirror(panels: tuple[jax.Array, ...], edges: list[int]) -> jax.Array:
     return jnp.concatenate(rows, axis=0)
 
 
-def _tile(net: Propagates, inputs: Inputs) -> Kernel:
+def tile_of(net: Propagates, inputs: Inputs) -> Kernel:
+    """Both kernels of some inputs, all at once; for use inside compiled programs."""
     state = moments(net.propagate(inputs))
     if isinstance(state.layout, Full):
         return Kernel(*(between_examples(k, state.layout) for k in (state.cov.cov, state.ntk)))

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.computed import Computed, blocks
 from ntk_lab.kernel.matrix import KernelMatrix
+from ntk_lab.kernel.sharded import ShardedMatrix
 from ntk_lab.kernel.stored import StoredMatrix
 from ntk_lab.kernel.to_store import to_store
 from ntk_lab.predict.inputs import Which
@@ -45,6 +47,7 @@ def regress(
     store: str | os.PathLike | None = None,
     checkpoint: str | os.PathLike | None = None,
     start: ArrayLike | None = None,
+    mesh: Mesh | None = None,
     seed: int = 0,
     progress: Report | None = None,
 ) -> Regression:
@@ -83,6 +86,9 @@ def regress(
         Folder for the state of a solve that is interrupted; the same call goes on from there.
     start
         Coefficients to start from, such as those for another ridge ("cg" only).
+    mesh
+        Devices that compute products of "cg", see `ntk_lab.kernel.ShardedMatrix`; of several
+        processes after ``jax.distributed.initialize``, which then all make the same call.
     seed
         Of centres and preconditioner.
     progress
@@ -121,11 +127,15 @@ def regress(
     (True, 'cholesky')
     """
     _check_arguments(which, method, ridge, store)
+    if mesh is not None and (method not in ("auto", "cg") or store is not None):
+        raise InputError(
+            'mesh computes the kernel anew for each product of method="cg"; leave out store.'
+        )
     job = Computed(net, x, None, memory)
     n, size = job.shape[0], job.dtype.itemsize
     y = _targets(y, n)
     tol = TOLERANCE[size] if tol is None else float(tol)
-    chosen, reason = choose(method, n, size, job.memory)
+    chosen, reason = choose(method if mesh is None else "cg", n, size, job.memory)
     if ridge == 0:
         _refuse_duplicates(job.x1)
     fitting = Fitting(
@@ -136,6 +146,8 @@ def regress(
         picked = _pick(centres, n, seed)
         return by_nystrom(fitting, picked, reason, memory)
     matrix: Any = fitting.matrix
+    if mesh is not None:
+        return by_cg(fitting, ShardedMatrix(job, which, mesh), f"{mesh.size} devices", memory)
     if store is not None:
         matrix, reason = _stored(net, x, which, memory, store, progress), f"{reason}; on disk"
     if chosen == "cholesky":

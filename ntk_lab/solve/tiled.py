@@ -80,7 +80,7 @@ class InMemory:
         return found
 
 
-def product(matrix: Tiled, v: np.ndarray, precise: bool = True) -> np.ndarray:
+def product(matrix: Any, v: np.ndarray, precise: bool = True) -> np.ndarray:
     """``matrix @ v`` for ``v`` of shape ``(n, m)``, in double precision.
 
     Parameters
@@ -98,6 +98,8 @@ def product(matrix: Tiled, v: np.ndarray, precise: bool = True) -> np.ndarray:
     numpy.ndarray
         ``(n, m)``, float64.
     """
+    if hasattr(matrix, "product"):  # it knows better, such as one that is spread over devices
+        return matrix.product(v, precise)
     out = np.zeros(v.shape)
     narrow = matrix.dtype if not precise else np.float64
     v = np.ascontiguousarray(v, narrow)

@@ -1,0 +1,86 @@
+"""Claim: kernels on disk keep to their memory limit, whatever the size and architecture.
+
+Each kernel is computed into a folder in a fresh process; its peak is that of the process above
+what it held after a kernel of the same shapes of tiles was computed once, which compiles, and the
+data. ``share`` is peak over limit.
+
+``python bench_kernel_memory.py [case ...]`` runs some of the cases, and replaces their rows.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+import harness
+import ntk_lab as ntk
+from ntk_lab.kernel.computed import Computed
+
+RELU = [ntk.nn.Dense(1, w_std=2**0.5, b_std=0.1), ntk.nn.Relu()]
+CONV = [ntk.nn.Conv(1, (3, 3), w_std=2**0.5, b_std=0.1), ntk.nn.Relu()]
+LIMITS = (0.2, 0.5, 1, 2, 4, 8)
+# Layers, shape of an example, and how many.
+CASES = {
+    "Relu, depth 3, d=784": ((*RELU * 3, ntk.nn.Dense(1)), (784,), 12_000),
+    "Erf, depth 3, d=40": ((*[RELU[0], ntk.nn.Erf()] * 3, ntk.nn.Dense(1)), (40,), 12_000),
+    "Tanh, depth 2, d=40 (portable)": ((*[RELU[0], ntk.nn.Tanh()] * 2, ntk.nn.Dense(1)), (40,), 6000),
+    "5 convolutions, Flatten, 32x32x3": ((*CONV * 5, ntk.nn.Flatten(), ntk.nn.Dense(1)), (32, 32, 3), 300),
+    "5 convolutions, pooling, 16x16x3": ((*CONV * 5, ntk.nn.GlobalAvgPool(), ntk.nn.Dense(1)), (16, 16, 3), 48),
+}  # fmt: skip
+
+
+def measure(case: str, limit: float) -> dict:
+    """Peak and time of one kernel in this process."""
+    layers, shape, n = CASES[case]
+    net = ntk.nn.Sequential(*layers)
+    x = np.random.default_rng(0).standard_normal((n, *shape), np.float32)
+    job = Computed(net, x, None, limit * 1e9)
+    small = min(n, 256, job.side)
+    net.kernel(x[:small], x[-small:])
+    before = harness.peak_memory()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        ntk.kernel.to_store(net, x, None, f"{folder}/k.zarr", memory=limit * 1e9)
+    seconds = time.perf_counter() - start
+    peak = (harness.peak_memory() - before) / 1e9
+    return {
+        "limit_gb": limit,
+        "peak_gb": peak,
+        "share": peak / limit,
+        "tile": job.side,
+        "tiles": len(job.places),
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    chosen, rows = sys.argv[1:], []
+    for case in CASES:
+        if chosen and not any(word in case for word in chosen):
+            continue
+        for limit in LIMITS:
+            command = [sys.executable, __file__, "--measure", case, str(limit)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(done.stderr)
+                raise SystemExit(f"{case} at {limit} GB did not finish")
+            found = json.loads(done.stdout.splitlines()[-1])
+            print(f"{case}: {found}", flush=True)
+            seconds = found.pop("seconds")
+            row = harness.Row(
+                f"{case}, {limit} GB", 1e3 * seconds, *[None] * 4, seconds, None, 0.0, None, 1,
+                found,
+            )  # fmt: skip
+            rows.append(row)
+    order = [f"{case}, {limit} GB" for case in CASES for limit in LIMITS]
+    harness.save("kernel_memory", rows, claim="Kernels on disk keep to their limit", order=order)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(sys.argv[2], float(sys.argv[3]))))
+    else:
+        main()
