@@ -22,14 +22,15 @@ from ntk_lab.kernel.computed import Computed
 RELU = [ntk.nn.Dense(1, w_std=2**0.5, b_std=0.1), ntk.nn.Relu()]
 CONV = [ntk.nn.Conv(1, (3, 3), w_std=2**0.5, b_std=0.1), ntk.nn.Relu()]
 LIMITS = (0.2, 0.5, 1, 2, 4, 8)
+END = ntk.nn.Dense(1)
 # Layers, shape of an example, and how many.
 CASES = {
-    "Relu, depth 3, d=784": ((*RELU * 3, ntk.nn.Dense(1)), (784,), 12_000),
-    "Erf, depth 3, d=40": ((*[RELU[0], ntk.nn.Erf()] * 3, ntk.nn.Dense(1)), (40,), 12_000),
-    "Tanh, depth 2, d=40 (portable)": ((*[RELU[0], ntk.nn.Tanh()] * 2, ntk.nn.Dense(1)), (40,), 6000),
-    "5 convolutions, Flatten, 32x32x3": ((*CONV * 5, ntk.nn.Flatten(), ntk.nn.Dense(1)), (32, 32, 3), 300),
-    "5 convolutions, pooling, 16x16x3": ((*CONV * 5, ntk.nn.GlobalAvgPool(), ntk.nn.Dense(1)), (16, 16, 3), 48),
-}  # fmt: skip
+    "Relu, depth 3, d=784": ([*RELU * 3, END], (784,), 12_000),
+    "Erf, depth 3, d=40": ([*[RELU[0], ntk.nn.Erf()] * 3, END], (40,), 12_000),
+    "Tanh, depth 2, d=40": ([*[RELU[0], ntk.nn.Tanh()] * 2, END], (40,), 6000),
+    "5 convolutions, Flatten, 32x32x3": ([*CONV * 5, ntk.nn.Flatten(), END], (32, 32, 3), 300),
+    "5 convolutions, pooling, 16x16x3": ([*CONV * 5, ntk.nn.GlobalAvgPool(), END], (16, 16, 3), 48),
+}
 
 
 def measure(case: str, limit: float) -> dict:
