@@ -324,11 +324,14 @@ def test_bad_data_and_limits_are_refused(tmp_path):
 def test_data_are_read_from_memory_maps_zarr_and_dask(tmp_path):
     import zarr
 
+    dask = pytest.importorskip("dask.array")
+
     np.save(tmp_path / "x.npy", X)
     array = zarr.create_array(tmp_path / "x.zarr", data=X, chunks=(5, 3))
+    lazy = dask.from_array(X, chunks=5)
     expected = store(tmp_path / "k.zarr")
     before = files(tmp_path / "k.zarr")
-    for x in (np.load(tmp_path / "x.npy", mmap_mode="r"), array, jax.numpy.asarray(X)):
+    for x in (np.load(tmp_path / "x.npy", mmap_mode="r"), array, jax.numpy.asarray(X), lazy):
         found = store(tmp_path / "k.zarr", x=x)  # one and the same kernel
         assert found.manifest == expected.manifest
     store(tmp_path / "again.zarr", x=array)
