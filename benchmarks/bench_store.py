@@ -69,12 +69,13 @@ def digests(path: Path) -> dict[str, str]:
     return {
         str(file.relative_to(path)): hashlib.file_digest(file.open("rb"), "blake2b").hexdigest()
         for file in sorted(path.glob("ntk/c/*/*"))
+        if file.suffix != ".partial"
     }
 
 
 def killed(path: Path, n: int, seconds: float, draw: random.Random, tiles: int) -> int:
     """Kill one run at a random moment; tiles that it computed and that are not there."""
-    before = len(list(path.glob("ntk/c/*/*")))
+    before = len(digests(path))
     process = run(path, n)
     # The clock starts when the first tile, found or new, is reported.
     assert process.stdout is not None
@@ -83,7 +84,7 @@ def killed(path: Path, n: int, seconds: float, draw: random.Random, tiles: int) 
     process.kill()
     reported = [int(line.split()[0]) for line in process.stdout if line[0].isdigit()]
     process.wait()
-    there = len(list(path.glob("ntk/c/*/*")))
+    there = len(digests(path))
     print(f"killed: {before} tiles before, {there} of {tiles} after", flush=True)
     # A tile is reported after it is on disk, so that none of those is ever lost.
     return max(max(reported, default=0) - there, 0)
