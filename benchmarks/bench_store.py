@@ -73,6 +73,13 @@ def digests(path: Path) -> dict[str, str]:
     }
 
 
+def apart(whole: Path, path: Path, name: str) -> float:
+    """Largest difference of a tile's entries, relative to the largest entry."""
+    i, j = (int(part) for part in Path(name).parts[-2:])
+    first, second = (ntk.kernel.open_store(p).ntk.tile(i, j) for p in (whole, path))
+    return float(abs(first - second).max() / abs(first).max())
+
+
 def killed(path: Path, n: int, seconds: float, draw: random.Random, tiles: int) -> int:
     """Kill one run at a random moment; tiles that it computed and that are not there."""
     before = len(digests(path))
@@ -108,12 +115,14 @@ def main(gigabytes: float, kills: int) -> None:
         found = digests(path)
         different = [name for name in expected if found.get(name) != expected[name]]
         print(f"tiles that differ: {different[:9]}", flush=True)
+        gap = max((apart(whole, path, name) for name in different), default=0.0)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e9
     extra = {
         "gigabytes": size,
         "kills": kills,
         "tiles": len(expected),
         "tiles_that_differ": len(different),
+        "largest_difference": gap,
         "finished_tiles_lost": sum(lost),
         "peak_gb": undisturbed["peak_gb"],
     }
