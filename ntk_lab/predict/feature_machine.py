@@ -31,16 +31,19 @@ class FeatureMachine:
         ``alpha`` of each, ``(iterations + 1, n, outputs)``.
     x
         Training inputs ``(n, d)``.
+    kernel, roots
+        The kernel as a function, and ``A = M^(1/2)`` of each metric.
     """
 
     metrics: np.ndarray
     coefficients: np.ndarray
     x: jax.Array
     kernel: KernelFunction
+    roots: np.ndarray
 
     def predict(self, x: ArrayLike, iteration: int = -1) -> jax.Array:
         """Outputs ``(m, outputs)`` on inputs ``(m, d)``, of the last iteration unless given."""
-        root = _root(self.metrics[iteration], self.x.dtype)
+        root = jnp.asarray(self.roots[iteration])
         new = _read_inputs(x, self.x.dtype)
         if new.shape[1] != self.x.shape[1]:
             raise InputError(f"inputs have {new.shape[1]} features; trained on {self.x.shape[1]}.")
@@ -52,14 +55,20 @@ class FeatureMachine:
 
 
 def recursive_feature_machine(
-    kernel: Any, x: ArrayLike, y: ArrayLike, *, iterations: int = 5, ridge: ArrayLike = 0.0
+    kernel: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    iterations: int = 5,
+    ridge: ArrayLike = 0.0,
+    power: float = 1.0,
 ) -> FeatureMachine:
     """Kernel ridge regression and its own average gradient outer product as the metric, in turns.
 
     With ``A = M^(1/2)``, starting from ``M = 1``, each iteration does::
 
         f(x) = k(x A, X A) alpha,    alpha = (k(X A, X A) + ridge)^-1 y
-        M <- 1/n sum_i J_f(x_i)^T J_f(x_i),   scaled to trace d
+        M <- (1/n sum_i J_f(x_i)^T J_f(x_i))^power,   scaled to trace d
 
     so that directions along which the predictor changes are stretched, and others shrink: a kernel
     that learns features as a network does (arXiv:2212.13881). For the Laplace kernel this is the
@@ -78,6 +87,8 @@ def recursive_feature_machine(
         Times that the metric is learnt. 0 is the plain kernel.
     ridge
         Added to the diagonal of the kernel matrix.
+    power
+        Of the average gradient outer product, above 0: 1 in the paper, less for a milder metric.
 
     Returns
     -------
@@ -113,12 +124,13 @@ def recursive_feature_machine(
     y = read_outputs("y", y, len(x), None, x.dtype)
     if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
         raise InputError(f"iterations is {iterations!r}; it must be an integer of at least 0.")
+    if not 0 < power < np.inf:
+        raise InputError(f"power is {power}; it must be positive.")
     ridge = read_ridge(ridge, x.dtype)
-    size = x.shape[1]
-    metrics, coefficients = [np.eye(size, dtype=x.dtype)], []
+    metrics, coefficients = [np.eye(x.shape[1], dtype=x.dtype)], []
+    roots = [metrics[0]]
     for step in range(iterations + 1):
-        root = _root(metrics[-1], x.dtype)
-        z = _times(x, root)
+        z = _times(x, jnp.asarray(roots[-1]))
         alpha = _solve(function, z, y, ridge)
         if not np.isfinite(np.asarray(alpha)).all():
             raise NumericalError(
@@ -127,8 +139,10 @@ def recursive_feature_machine(
             )
         coefficients.append(np.asarray(alpha))
         if step < iterations:
-            metrics.append(_next_metric(function, z, alpha, np.asarray(root)))
-    return FeatureMachine(np.stack(metrics), np.stack(coefficients), x, function)
+            metric, root = _next_metric(function, z, alpha, roots[-1], power)
+            metrics.append(metric)
+            roots.append(root)
+    return FeatureMachine(np.stack(metrics), np.stack(coefficients), x, function, np.stack(roots))
 
 
 @dataclass(frozen=True)
@@ -151,25 +165,26 @@ def _read_inputs(x: ArrayLike, dtype: Any = None) -> jax.Array:
     return x
 
 
-def _root(metric: np.ndarray, dtype: Any) -> jax.Array:
-    """Symmetric square root."""
-    values, vectors = np.linalg.eigh(metric.astype(np.float64))
-    return jnp.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T, dtype)
-
-
-def _next_metric(kernel: KernelFunction, z, alpha, root: np.ndarray) -> np.ndarray:
+def _next_metric(
+    kernel: KernelFunction, z: jax.Array, alpha: jax.Array, root: np.ndarray, power: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The metric, scaled, and its symmetric square root."""
     total = np.zeros(root.shape)
     for block in _blocks(len(z), len(z)):
         total += np.asarray(_outer(kernel, z[block], z, alpha), np.float64)
-    metric = root.astype(np.float64) @ total @ root
-    trace = np.trace(metric)
+    outer = root.astype(np.float64) @ total @ root  # gradients in x, where those above are in x A
+    trace = np.trace(outer)
     if not (np.isfinite(trace) and trace > 0):
         raise NumericalError(
             f"the predictor's average gradient outer product has trace {trace}: targets that are "
             "all zero, or a kernel without finite derivatives at coincident inputs."
         )
-    metric *= len(metric) / trace
-    return ((metric + metric.T) / 2).astype(root.dtype)
+    values, vectors = np.linalg.eigh((outer + outer.T) / (2 * trace))
+    values = np.maximum(values, 0) ** power
+    values *= len(values) / values.sum()
+    parts = ((vectors * v) @ vectors.T for v in (values, np.sqrt(values)))
+    metric, root = (part.astype(root.dtype) for part in parts)
+    return metric, root
 
 
 def _blocks(rows: int, columns: int) -> list[slice]:

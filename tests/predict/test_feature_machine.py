@@ -75,6 +75,9 @@ def test_it_commutes_with_rotations(key):
     y = jnp.tanh(x[:, :1] - x[:, 1:2])
     q, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(3), (5, 5)))
     plain = machine(laplace, x, y, iterations=3, ridge=1e-2)
+    half = machine(laplace, x, y, iterations=1, ridge=1e-2, power=0.5).metrics[1]
+    square = half.astype(np.float64) @ half
+    assert_close(square * 5 / np.trace(square), plain.metrics[1], factor=1000)
     turned = machine(laplace, x @ q, y, iterations=3, ridge=1e-2)
     assert_close(turned.metrics[-1], np.asarray(q.T) @ plain.metrics[-1] @ q, factor=1000)
     assert_close(turned.predict(x @ q), plain.predict(x), factor=1000)
@@ -101,6 +104,8 @@ def test_bad_arguments_are_explained(key):
     ):
         with pytest.raises(InputError, match=text):
             machine(*arguments)
+    with pytest.raises(InputError, match="power"):
+        machine(laplace, x, y, power=0.0)
     with pytest.raises(InputError, match="iterations"):
         machine(laplace, x, y, iterations=-1)
     with pytest.raises(NumericalError, match="not positive definite"):
