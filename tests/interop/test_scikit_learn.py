@@ -37,8 +37,8 @@ def test_regression_is_that_of_ntk_predict(kernel):
         k = getattr(net(2).kernel(x), kernel)
         cross = getattr(net(2).kernel(new, x), kernel)
         ridge = 0.01 * float(np.trace(k)) / 20
-        expected = ntk.predict.gp_posterior(k, y - y.mean(0), cross, noise=ridge).mean + y.mean(0)
-        expected = np.asarray(expected)
+        posterior = ntk.predict.gp_posterior(k, y - y.mean(0), cross, noise=ridge)
+        expected = np.asarray(posterior.mean) + y.mean(0)
     assert_close(model.predict(new), expected, factor=100)
     assert_close(model.fit(x, y[:, 0]).predict(new), expected[:, 0], factor=100)
 

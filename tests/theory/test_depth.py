@@ -145,8 +145,8 @@ def test_regions_in_a_plane_tile_it_and_have_their_own_patterns_and_gradients(ke
 
 
 def test_lengths_of_wide_networks_are_those_of_their_kernels(key):
-    net, seeds = relu_net(3, 400, 2.0, 0.5), 8
-    angle = np.linspace(0, 2 * np.pi, 60)
+    net, seeds = relu_net(3, 300, 2.0, 0.5), 6
+    angle = np.linspace(0, 2 * np.pi, 400)
     arc = jnp.asarray(np.stack([np.cos(angle), np.sin(angle)], 1), jnp.result_type(float))
     keys = jax.random.split(key, seeds)
     found = [theory.trajectory_lengths(net, net.init(k, (2,)), arc)[:-1] for k in keys]
