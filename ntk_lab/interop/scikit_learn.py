@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
@@ -83,7 +84,7 @@ class Gram:
         return matrix
 
     def _matrix(self, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
-        padded = _padded(x1), None if x2 is None else _padded(x2)
+        padded = jnp.asarray(_padded(x1)), None if x2 is None else jnp.asarray(_padded(x2))
         matrix = np.asarray(getattr(self.net.kernel(*padded), self.kernel))
         return matrix[: len(x1), : len(x1 if x2 is None else x2)].copy()
 
@@ -137,7 +138,7 @@ class _NeuralKernel(BaseEstimator):
         hidden = [Dense(1, self.w_std, self.b_std), _ACTIVATIONS[self.activation]()]
         return Sequential(*(hidden * self.depth), Dense(1, self.w_std))
 
-    def _solve(self, x: np.ndarray, y: np.ndarray) -> None:
+    def _solve(self, x: Any, y: np.ndarray) -> None:
         """Coefficients of kernel ridge regression on centred targets ``(n, outputs)``."""
         if not (isinstance(self.ridge, int | float | np.number) and self.ridge >= 0):
             raise InputError(f"ridge is {self.ridge!r}; it must be a number >= 0.")

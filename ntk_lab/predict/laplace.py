@@ -42,19 +42,19 @@ def laplace_kernel(x1: jax.Array, x2: jax.Array | None = None, bandwidth: float 
     Array([[1.        , 0.36787948],
            [0.36787948, 1.        ]], dtype=float32)
     """
-    x2 = x1 if x2 is None else x2
-    if x1.ndim != 2 or x2.ndim != 2 or x1.shape[1] != x2.shape[1]:
+    other = x1 if x2 is None else x2
+    if x1.ndim != 2 or other.ndim != 2 or x1.shape[1] != other.shape[1]:
         raise InputError(
-            f"inputs have shapes {x1.shape} and {x2.shape}; expected (n1, d) and (n2, d). Flatten "
-            "images first."
+            f"inputs have shapes {x1.shape} and {other.shape}; expected (n1, d) and (n2, d). "
+            "Flatten images first."
         )
     if not bandwidth > 0:
         raise InputError(f"bandwidth is {bandwidth}; it must be positive.")
-    centre = jax.lax.stop_gradient(x2.mean(0, keepdims=True))
-    x1, x2 = x1 - centre, x2 - centre
-    squares1, squares2 = (jnp.sum(x * x, axis=1) for x in (x1, x2))
+    centre = jax.lax.stop_gradient(other.mean(0, keepdims=True))
+    x1, other = x1 - centre, other - centre
+    squares1, squares2 = (jnp.sum(x * x, axis=1) for x in (x1, other))
     total = squares1[:, None] + squares2[None, :]
-    square = total - 2 * jnp.matmul(x1, x2.T, precision="highest")
+    square = total - 2 * jnp.matmul(x1, other.T, precision="highest")
     apart = square > 8 * jnp.finfo(square.dtype).eps * total
     # The inner choice keeps the root's derivative finite, the outer one makes it zero.
     distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)

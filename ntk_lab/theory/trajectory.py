@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -95,8 +96,9 @@ def expected_trajectory_lengths(net: Sequential, points: ArrayLike) -> np.ndarra
     with jax.enable_x64(True):
         x = np.asarray(_read(points), np.float64)
         found = [np.sqrt((np.diff(x, axis=0) ** 2).mean(axis=1)).sum()]
+        inputs = jnp.asarray(x)
         for count in range(1, len(net.layers) + 1):
-            k = np.asarray(Sequential(*net.layers[:count]).kernel(x).nngp)
+            k = np.asarray(Sequential(*net.layers[:count]).kernel(inputs).nngp)
             diagonal = k.diagonal()
             square = diagonal[1:] + diagonal[:-1] - 2 * k.diagonal(1)
             found.append(np.sqrt(np.maximum(square, 0)).sum())
