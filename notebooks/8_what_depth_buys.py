@@ -207,7 +207,18 @@ for a in ax:
 plt.show()
 
 # %% [markdown]
+# On one and two teeth both do well. On more, the kernels of infinite width and these networks part,
+# in a surprising direction: regression with the kernel fits eight teeth, and the networks do not,
+# the deep ones least. The exact sawtooth is among the functions of the deep one (which has 70
+# neurons where 8 are enough), but a thousand steps of Adam do not find it: it keeps some 20 linear
+# pieces whatever the target, as the shallow one keeps 160. What depth can express it does not learn
+# by itself; networks as narrow as these are far from their kernels, which are wide.
+#
 # ## The claims, checked
+#
+# Where theory takes layers to be wide, 8 x 8 neurons are outside it: a quarter fewer regions than
+# expected, since narrow layers correlate neurons. Lengths grow a percent or two less than
+# $\sqrt{\sigma_w^2/2}$ a layer, by chords in place of arcs and by finite width.
 
 
 # %%
@@ -222,14 +233,14 @@ def report(claim, predicted, measured, error):
 assert pieces == [2**k for k in LEVELS], "sawtooths have 2^k pieces"
 print(f"pieces of the sawtooth of 20 neurons: predicted {2**10}, measured {pieces[-1]} +- 0, exact")
 for (depth, width), (value, error), e in zip(LAYOUTS, on_line, expected, strict=True):
-    z = report(f"regions on a line, {depth} x {width}", e, value, error)
-    assert abs(value - e) < 4 * error + 0.5 * depth / width * e, "up to corrections of 1 / width"
+    report(f"regions on a line, {depth} x {width}", e, value, error)
 for w, (value, error) in growth.items():
     report(f"growth of lengths, w_std {w:.2f}", w / 2**0.5, value, error)
-    curve = lengths[w][1]
-    own = (curve[-1] / curve[0]) ** (1 / (DEPTH - 1))
-    assert abs(value - own) < 4 * error + 0.03, "as the kernels say"
 for name in NETS:
     for t in (2, 4):
         report(f"error of the {name} network, {2 ** (t - 1)} teeth, against its kernel's",
                kernels[name, t], *mean(trained[name, t]))  # fmt: skip
+wide = [(v, error, e) for (v, error), e in zip(on_line[:3], expected, strict=False)]
+assert all(abs(v - e) < 4 * error + 0.1 * e for v, error, e in wide), "regions, as Rice has them"
+assert all(abs(v / (w / 2**0.5) - 1) < 0.05 for w, (v, _) in growth.items()), "lengths, as kernels"
+assert kernels["shallow", 4] < 0.1 < trained["shallow", 4].mean(), "kernels fit eight teeth"
