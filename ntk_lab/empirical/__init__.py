@@ -2,6 +2,7 @@
 
 from ntk_lab.empirical.after_kernels import AfterKernels as AfterKernels
 from ntk_lab.empirical.after_kernels import after_kernels as after_kernels
+from ntk_lab.empirical.agop import average_gradient_outer_product as average_gradient_outer_product
 from ntk_lab.empirical.contributions import contributions as contributions
 from ntk_lab.empirical.effective_rank import effective_rank as effective_rank
 from ntk_lab.empirical.effective_rank import participation_ratio as participation_ratio
@@ -38,11 +39,12 @@ __all__ = [
     "MonteCarloKernel",
     "Operator",
     "ParameterPlan",
-    "after_kernels",
     "PredictionShares",
     "PseudoKernel",
     "Shares",
     "SketchedKernel",
+    "after_kernels",
+    "average_gradient_outer_product",
     "by_layer",
     "choose_k",
     "contributions",
@@ -58,8 +60,8 @@ __all__ = [
     "participation_ratio",
     "plan",
     "prediction_shares",
-    "taylor_expand",
     "pseudo_ntk",
     "sign_kernel",
     "sketched_ntk",
+    "taylor_expand",
 ]

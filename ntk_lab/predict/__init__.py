@@ -4,10 +4,13 @@ from ntk_lab.predict.calibration import Calibration as Calibration
 from ntk_lab.predict.calibration import calibration as calibration
 from ntk_lab.predict.descent import GradientDescent as GradientDescent
 from ntk_lab.predict.descent import gradient_descent as gradient_descent
+from ntk_lab.predict.feature_machine import FeatureMachine as FeatureMachine
+from ntk_lab.predict.feature_machine import recursive_feature_machine as recursive_feature_machine
 from ntk_lab.predict.fit import Fit as Fit
 from ntk_lab.predict.fit import fit as fit
 from ntk_lab.predict.flow import GradientFlow as GradientFlow
 from ntk_lab.predict.flow import gradient_flow as gradient_flow
+from ntk_lab.predict.laplace import laplace_kernel as laplace_kernel
 from ntk_lab.predict.learnt_modes import LearntModes as LearntModes
 from ntk_lab.predict.learnt_modes import learnt_modes as learnt_modes
 from ntk_lab.predict.likelihood import log_marginal_likelihood as log_marginal_likelihood
@@ -29,6 +32,7 @@ from ntk_lab.predict.stability import max_learning_rate as max_learning_rate
 
 __all__ = [
     "Calibration",
+    "FeatureMachine",
     "Fit",
     "GradientDescent",
     "GradientFlow",
@@ -48,9 +52,11 @@ __all__ = [
     "gp_posterior",
     "gradient_descent",
     "gradient_flow",
+    "laplace_kernel",
     "learnt_modes",
     "log_marginal_likelihood",
     "max_learning_rate",
+    "recursive_feature_machine",
     "regress",
     "sign_descent",
     "stochastic_descent",

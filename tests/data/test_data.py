@@ -91,3 +91,32 @@ def test_mnist1d_is_reproducible_balanced_and_leaves_the_process_random_numbers_
     assert (ntk.data.mnist1d(train=300, test=100, seed=6).train[0] != x).any()
     with pytest.raises(InputError, match="at least 1"):
         ntk.data.mnist1d(train=0)
+
+
+@pytest.mark.parametrize("name", ntk.data.TABLES)
+def test_tables_are_standardized_and_whole(name):
+    table = ntk.data.tabular(name)
+    assert table.x.dtype == np.float64
+    assert len(table.x) == len(table.y) >= 16
+    np.testing.assert_allclose(table.x.mean(0), 0, atol=1e-9)
+    np.testing.assert_allclose(table.x.std(0), 1, rtol=1e-9)
+    if table.task == "regression":
+        assert table.y.std() == pytest.approx(1)
+    else:
+        assert np.bincount(table.y).min() >= 10
+    small = ntk.data.tabular(name, rows=15)
+    assert len(small.x) <= max(15, 5 * len(np.unique(small.y)))
+
+
+def test_tables_keep_rows_with_their_targets():
+    from sklearn.datasets import load_wine
+
+    x, y = load_wine(return_X_y=True)
+    table = ntk.data.tabular("wine", seed=3)
+    order = np.random.default_rng(3).permutation(len(x))
+    np.testing.assert_allclose(table.x, ((x - x.mean(0)) / x.std(0))[order], atol=1e-12)
+    np.testing.assert_array_equal(table.y, y[order])
+    with pytest.raises(InputError, match="no table 'boston'"):
+        ntk.data.tabular("boston")
+    with pytest.raises(InputError, match="rows is 3"):
+        ntk.data.tabular("wine", rows=3)
