@@ -127,7 +127,7 @@ def signal_propagation(net: Module, x: Any) -> Signal:
     """
     x, _ = check_inputs(jnp.asarray(x), None, net.vocabulary_size, False)
     net.output_shape(x.shape[1:])
-    stages = list(_unrolled(net))
+    stages = list(unrolled(net))
     after = _needs(stages)
     state: Any = Inputs(x, x, overlap=len(x), carry=after[0])
     tokens = net.vocabulary_size is not None
@@ -142,7 +142,7 @@ def signal_propagation(net: Module, x: Any) -> Signal:
     if tokens:
         # Tokens have no moments: those after the embedding stand for them.
         found.insert(0, tuple(np.full_like(a, np.nan) for a in found[0]))
-    return Signal(_names(stages), *(np.stack(a) for a in zip(*found, strict=True)))
+    return Signal(layer_names(stages), *(np.stack(a) for a in zip(*found, strict=True)))
 
 
 def measure_signal(net: Module, x: Any, key: jax.Array, *, seeds: int = 16) -> MeasuredSignal:
@@ -176,12 +176,12 @@ def measure_signal(net: Module, x: Any, key: jax.Array, *, seeds: int = 16) -> M
     h = jnp.broadcast_to(x, (seeds, *x.shape))
     tokens = net.vocabulary_size is not None
     products = [np.full((seeds, len(x), len(x)), np.nan) if tokens else _products(h)]
-    for layer, p in _with_params(net, params):
+    for layer, p in with_params(net, params):
         h = jax.vmap(layer.apply)(p, h)
         products.append(_products(h))
     found = np.stack(products, axis=1)
     error = found.std(0, ddof=1) / seeds**0.5
-    return MeasuredSignal(_names(list(_unrolled(net))), found.mean(0), error, seeds)
+    return MeasuredSignal(layer_names(list(unrolled(net))), found.mean(0), error, seeds)
 
 
 def signal_inputs(shape: tuple[int, ...], variance: float, correlation: float) -> jax.Array:
@@ -197,9 +197,7 @@ def signal_inputs(shape: tuple[int, ...], variance: float, correlation: float) -
         )
     channels = shape[-1]
     if channels < 2 and abs(correlation) < 1:
-        raise InputError(
-            "one channel has correlations of one and minus one only."
-        )
+        raise InputError("one channel has correlations of one and minus one only.")
     first = np.ones(channels)
     other = np.where(np.arange(channels) % 2 == 0, 1.0, -1.0)
     other -= other.mean()
@@ -209,19 +207,20 @@ def signal_inputs(shape: tuple[int, ...], variance: float, correlation: float) -
     return jnp.asarray(np.broadcast_to(rows, (2, *shape)), jnp.result_type(float))
 
 
-def _unrolled(net: Module) -> Iterator[Module]:
+def unrolled(net: Module) -> Iterator[Module]:
     """Layers in order, those inside sequences and repeated blocks one by one."""
     if isinstance(net, Sequential):
         for layer in net.layers:
-            yield from _unrolled(layer)
+            yield from unrolled(layer)
     elif isinstance(net, Repeat):
         for _ in range(net.times):
-            yield from _unrolled(net.body)
+            yield from unrolled(net.body)
     else:
         yield net
 
 
-def _names(stages: list[Module]) -> tuple[str, ...]:
+def layer_names(stages: list[Module]) -> tuple[str, ...]:
+    """Names of the layers' classes."""
     return tuple(type(layer).__name__ for layer in stages)
 
 
@@ -284,16 +283,16 @@ def _propagated(layer: Module, carried: _Carried) -> _Carried:
     return _Carried(layer.propagate(carried.state))  # type: ignore[arg-type]
 
 
-def _with_params(net: Module, params: Params) -> Iterator[tuple[Module, Params]]:
-    """The layers of :func:`_unrolled` with their parameters, of several networks at once."""
+def with_params(net: Module, params: Params) -> Iterator[tuple[Module, Params]]:
+    """The layers of :func:`unrolled` with their parameters, of several networks at once."""
     if isinstance(net, Sequential):
         for layer, p in zip(net.layers, params, strict=True):
-            yield from _with_params(layer, p)
+            yield from with_params(layer, p)
     elif isinstance(net, Repeat):
         # In NumPy: each slice of a JAX array would be a program of its own.
         rows = jax.tree.map(np.asarray, params)
         for i in range(net.times):
-            yield from _with_params(net.body, jax.tree.map(lambda a, i=i: a[:, i], rows))
+            yield from with_params(net.body, jax.tree.map(lambda a, i=i: a[:, i], rows))
     else:
         yield net, params
 

@@ -21,14 +21,9 @@ NETS = {
     "residual": (deep(nn.Residual(nn.Sequential(nn.Erf(), nn.Dense(32))), 3), (4,)),
     "convolutions": (
         nn.Sequential(
-            nn.Conv(24, (3, 3), w_std=1.3, b_std=0.1),
-            nn.Relu(),
-            nn.Conv(24, (3, 3)),
-            nn.GlobalAvgPool(),
-            nn.LayerNorm(),
-            nn.Dense(3),
+            nn.Conv(24, (3,), w_std=1.3, b_std=0.1), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(3)
         ),
-        (5, 5, 2),
+        (5, 2),
     ),
     "flattened": (nn.Sequential(nn.Flatten(), nn.Dense(32), nn.Relu(), nn.Dense(1)), (2, 2, 2)),
 }
@@ -40,9 +35,11 @@ def test_the_last_layer_is_the_kernel(name):
     x = jax.random.normal(jax.random.key(0), (3, *shape))
     found, kernel = theory.signal_propagation(net, x), net.kernel(x)
     np.testing.assert_allclose(found.covariance[-1], kernel.nngp, rtol=50 * EPS, atol=50 * EPS)
-    np.testing.assert_allclose(found.ntk[-1], kernel.ntk, rtol=50 * EPS, atol=50 * EPS)
+    np.testing.assert_allclose(found.ntk[-1], kernel.ntk, rtol=200 * EPS, atol=50 * EPS)
     flat = np.asarray(x).reshape(3, -1)
-    np.testing.assert_allclose(found.covariance[0], flat @ flat.T / flat.shape[1], rtol=50 * EPS)
+    np.testing.assert_allclose(
+        found.covariance[0], flat @ flat.T / flat.shape[1], rtol=50 * EPS, atol=50 * EPS
+    )
     assert len(found.layers) == len(found.covariance) - 1
     assert (found.distance >= -8 * EPS).all()
     norm = np.sqrt(found.variance[:, :, None] * found.variance[:, None, :])
@@ -91,10 +88,11 @@ def test_condition_numbers_grow_in_order_and_settle_in_chaos():
     assert conditions(2.5, "ntk")[-1] < 1.05
     # Order: as chi_1^-depth, for the NTK with a further 1 / depth.
     nngp, ntk_ = conditions(1.0, "nngp"), conditions(1.0, "ntk")
-    growth = np.log(nngp[12] / nngp[9]) / 3
+    growth = np.log(nngp[-1] / nngp[-5]) / 4
     np.testing.assert_allclose(growth, -np.log(point(1.0).chi_1), rtol=0.02)
-    relative = np.log(ntk_[12] * 13 / (ntk_[9] * 10)) / 3
-    np.testing.assert_allclose(relative, -np.log(point(1.0).chi_1), rtol=0.1)
+    depth = len(ntk_)
+    relative = np.log(ntk_[-1] * depth / (ntk_[-5] * (depth - 4))) / 4
+    np.testing.assert_allclose(relative, -np.log(point(1.0).chi_1), rtol=0.03)
 
 
 def test_at_criticality_the_ntk_of_relu_has_a_condition_number_of_its_own():
