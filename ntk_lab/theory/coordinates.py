@@ -12,7 +12,7 @@ import optax
 from ntk_lab.compiled import compiled
 from ntk_lab.errors import InputError
 from ntk_lab.nn.module import Module
-from ntk_lab.theory.signal import layer_names, unrolled, with_params
+from ntk_lab.theory.layers import layer_names, unrolled, with_params
 from ntk_lab.train import ensemble
 
 

@@ -107,7 +107,8 @@ def critical_initialization(activation: Module, b_std: float = 0.0) -> CriticalP
     if b_std == 0 and fixed[np.isfinite(excess)].all():
         return line.point(1.0, b_std)
     crossings = np.flatnonzero(np.sign(excess[:-1]) * np.sign(excess[1:]) < 0)
-    points = [line.point(line.refined(*_VARIANCES[i : i + 2], b_std), b_std) for i in crossings]
+    ends = [(float(_VARIANCES[i]), float(_VARIANCES[i + 1])) for i in crossings]
+    points = [line.point(line.refined(low, high, b_std), b_std) for low, high in ends]
     stable = [p for p in points if p.variance_slope <= 1 + line.rounding]
     if stable:
         return stable[-1]
@@ -139,12 +140,12 @@ class _Line:
     def refined(self, low: float, high: float, b_std: float) -> float:
         """The variance between these two that has this ``b_std``, by finer and finer grids."""
         while high - low > 4 * self._layer.eps * high:
-            grid = np.linspace(low, high, *self._layer.shape)
+            grid = np.linspace(low, high, self._layer.shape[0])
             excess = self(grid)[1] - b_std**2
             crossings = np.flatnonzero(np.sign(excess[:-1]) != np.sign(excess[1:]))
             if not len(crossings) or not np.diff(grid).all():
                 break
-            low, high = grid[crossings[0]], grid[crossings[0] + 1]
+            low, high = float(grid[crossings[0]]), float(grid[crossings[0] + 1])
         return float((low + high) / 2)
 
     def point(self, variance: float, b_std: float) -> CriticalPoint:

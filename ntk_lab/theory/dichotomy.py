@@ -8,7 +8,7 @@ from ntk_lab.errors import InputError
 from ntk_lab.nn import Dense, Sequential
 from ntk_lab.nn.module import Module
 from ntk_lab.nn.parameterization import ABC
-from ntk_lab.theory.signal import unrolled
+from ntk_lab.theory.layers import unrolled
 
 # Two widths between which the powers of the width are read.
 _NARROW, _WIDE = 2**20, 2**40

@@ -12,7 +12,7 @@ from ntk_lab.errors import InputError
 from ntk_lab.kernel.native_steps import TwoSlopes
 from ntk_lab.nn import Dense, Flatten, Identity
 from ntk_lab.nn.module import Module
-from ntk_lab.theory.signal import unrolled
+from ntk_lab.theory.layers import unrolled
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class FiniteWidthMoments:
 
         The third and fourth derivatives along ``f`` are taken at the start, their higher orders
         being smaller by ``1/width`` (arXiv:1909.08156); their means are ``-v`` times one and
-        ``L``, by parts as above. For Relu at ``w_std = sqrt(2)`` and ``t`` to infinity: the kernel
-        grows where ``y^2 > q`` and shrinks below. Time is learning rate times steps; the loss is
+        ``L``, by parts as above. As ``E[K] = L q``, the kernel has in the end grown where
+        ``y^2 > q`` and shrunk below. Time is learning rate times steps; the loss is
         ``(f - y)^2 / 2``.
 
         Parameters
@@ -159,9 +159,8 @@ def finite_width_moments(net: Module, x: Any) -> FiniteWidthMoments:
     --------
     >>> import jax.numpy as jnp, ntk_lab as ntk
     >>> block = ntk.nn.Sequential(ntk.nn.Relu(), ntk.nn.Dense(20, 2**0.5))
-    >>> net = ntk.nn.Sequential(
-    ...     ntk.nn.Dense(20, 2**0.5), ntk.nn.Repeat(block, 9), ntk.nn.Relu(), ntk.nn.Dense(1, 2**0.5)
-    ... )
+    >>> ends = ntk.nn.Dense(20, 2**0.5), ntk.nn.Dense(1, 2**0.5)
+    >>> net = ntk.nn.Sequential(ends[0], ntk.nn.Repeat(block, 9), ntk.nn.Relu(), ends[1])
     >>> float(ntk.theory.finite_width_moments(net, jnp.ones((1, 5))).ntk_ratio[0]) > 3
     True
     """

@@ -1,6 +1,5 @@
 """How variances, correlations and both kernels change from layer to layer: predicted, measured."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +11,9 @@ from ntk_lab.compiled import compiled
 from ntk_lab.errors import InputError
 from ntk_lab.kernel import Features, Inputs, Need, check_inputs, moments
 from ntk_lab.kernel.layout import Carry, Full, Vector, diagonal_of
-from ntk_lab.nn import Repeat, Sequential
-from ntk_lab.nn.module import Module, Params
+from ntk_lab.nn.module import Module
 from ntk_lab.theory.block import distance_of
+from ntk_lab.theory.layers import layer_names, unrolled, with_params
 
 
 @dataclass(frozen=True)
@@ -207,23 +206,6 @@ def signal_inputs(shape: tuple[int, ...], variance: float, correlation: float) -
     return jnp.asarray(np.broadcast_to(rows, (2, *shape)), jnp.result_type(float))
 
 
-def unrolled(net: Module) -> Iterator[Module]:
-    """Layers in order, those inside sequences and repeated blocks one by one."""
-    if isinstance(net, Sequential):
-        for layer in net.layers:
-            yield from unrolled(layer)
-    elif isinstance(net, Repeat):
-        for _ in range(net.times):
-            yield from unrolled(net.body)
-    else:
-        yield net
-
-
-def layer_names(stages: list[Module]) -> tuple[str, ...]:
-    """Names of the layers' classes."""
-    return tuple(type(layer).__name__ for layer in stages)
-
-
 def _needs(stages: list[Module]) -> list[Carry]:
     """What must be carried so that equal positions can be told at every layer."""
     need = Need(Carry.DIAGONAL, variances=False, ragged=False)
@@ -281,20 +263,6 @@ jax.tree_util.register_pytree_node(_Carried, _flatten, _unflatten)
 @compiled(static_argnums=0)
 def _propagated(layer: Module, carried: _Carried) -> _Carried:
     return _Carried(layer.propagate(carried.state))  # type: ignore[arg-type]
-
-
-def with_params(net: Module, params: Params) -> Iterator[tuple[Module, Params]]:
-    """The layers of :func:`unrolled` with their parameters, of several networks at once."""
-    if isinstance(net, Sequential):
-        for layer, p in zip(net.layers, params, strict=True):
-            yield from with_params(layer, p)
-    elif isinstance(net, Repeat):
-        # In NumPy: each slice of a JAX array would be a program of its own.
-        rows = jax.tree.map(np.asarray, params)
-        for i in range(net.times):
-            yield from with_params(net.body, jax.tree.map(lambda a, i=i: a[:, i], rows))
-    else:
-        yield net, params
 
 
 def _products(h: jax.Array) -> np.ndarray:
