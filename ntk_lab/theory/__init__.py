@@ -21,6 +21,7 @@ from ntk_lab.theory.signal import Signal as Signal
 from ntk_lab.theory.signal import measure_signal as measure_signal
 from ntk_lab.theory.signal import signal_inputs as signal_inputs
 from ntk_lab.theory.signal import signal_propagation as signal_propagation
+from ntk_lab.theory.switching import switching_change as switching_change
 from ntk_lab.theory.width import WidthTheory as WidthTheory
 from ntk_lab.theory.width import width_theory as width_theory
 
@@ -47,5 +48,6 @@ __all__ = [
     "signal_fixed_point",
     "signal_inputs",
     "signal_propagation",
+    "switching_change",
     "width_theory",
 ]

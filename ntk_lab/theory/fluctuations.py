@@ -14,6 +14,8 @@ from ntk_lab.nn import Dense, Flatten, Identity
 from ntk_lab.nn.module import Module
 from ntk_lab.theory.layers import unrolled
 
+_LINEAR = 1.0, 1.0
+
 
 @dataclass(frozen=True)
 class FiniteWidthMoments:
@@ -31,6 +33,8 @@ class FiniteWidthMoments:
         ``E[K]``, which no width changes, and ``E[K^2]``.
     ntk_output_square
         ``E[K f^2]``.
+    kinked
+        Whether an activation has a kink.
     """
 
     layers: int
@@ -39,6 +43,7 @@ class FiniteWidthMoments:
     ntk: np.ndarray
     ntk_square: np.ndarray
     ntk_output_square: np.ndarray
+    kinked: bool
 
     @property
     def output_kurtosis(self) -> np.ndarray:
@@ -59,16 +64,22 @@ class FiniteWidthMoments:
     def ntk_velocity(self) -> np.ndarray:
         """``E[dK/dt]`` at the start of gradient flow on this example with a target of zero.
 
-        Exactly ``E[K^2] - L E[K f^2]``. The velocity is ``-f <grad f, grad K>``, half of
-        ``-<grad f^2, grad K>``; integrating by parts over standard normal parameters leaves
+        Exactly ``E[K^2] - L E[K f^2]``, of linear networks. It is ``-f <grad f, grad K>``,
+        half of ``-<grad f^2, grad K>``; integrating by parts over standard normal parameters leaves
         ``-E[K (L f^2 - |grad f|^2 - f laplacian f)]``, as ``f^2`` is homogeneous of degree ``2 L``
-        and ``f`` linear in each weight; kinks have mean zero by the symmetry of signs. Jumps of
-        ``K`` where a neuron switches are part of it.
+        and ``f`` linear in each weight. Raises InputError for activations with a kink: see
+        :func:`switching_change`.
         """
+        if self.kinked:
+            raise InputError(
+                "how the mean kernel of networks with kinks moves is not that of their smooth "
+                "pieces: neurons that switch off add a larger term, of order width^-1/2. For one "
+                "hidden layer ntk.theory.switching_change has it."
+            )
         return self.ntk_square - self.layers * self.ntk_output_square
 
     def ntk_change(self, time: Any, target: float = 0.0) -> np.ndarray:
-        """``E[K(t) - K(0)]`` after gradient flow on this example alone, to order ``1/width``.
+        """``E[K(t) - K(0)]`` after training on this example alone, to order ``1/width``.
 
         With ``u = 1 - exp(-E[K] t)``, ``q = E[f^2]`` and ``v`` the :attr:`ntk_velocity`::
 
@@ -78,7 +89,7 @@ class FiniteWidthMoments:
         being smaller by ``1/width`` (arXiv:1909.08156); their means are ``-v`` times one and
         ``L``, by parts as above. As ``E[K] = L q``, the kernel has in the end grown where
         ``y^2 > q`` and shrunk below. Time is learning rate times steps; the loss is
-        ``(f - y)^2 / 2``.
+        ``(f - y)^2 / 2``. Linear networks only, as :attr:`ntk_velocity`.
 
         Parameters
         ----------
@@ -91,9 +102,10 @@ class FiniteWidthMoments:
         -------
         array ``(k, n)``, or ``(n,)`` for a number.
         """
+        velocity = self.ntk_velocity
         u = -np.expm1(-np.multiply.outer(np.asarray(time, float), self.ntk))
         second = self.layers * (self.output_square + target**2) * u**2 / (2 * self.ntk**2)
-        return self.ntk_velocity * (u / self.ntk - second)
+        return velocity * (u / self.ntk - second)
 
 
 @dataclass(frozen=True)
@@ -167,7 +179,7 @@ def finite_width_moments(net: Module, x: Any) -> FiniteWidthMoments:
     x = np.asarray(x, float)
     if x.ndim < 2 or not len(x):
         raise InputError(f"x has shape {x.shape}; give inputs (n, *shape).")
-    layers = _read(net)
+    layers = read_layers(net)
     square = (x.reshape(len(x), -1) ** 2).mean(1)
     first = layers[0][0].w_std ** 2 * square
     # Of one channel or two (z1, z2): fourth moments, those with K11 and K12, and those of K.
@@ -175,8 +187,9 @@ def finite_width_moments(net: Module, x: Any) -> FiniteWidthMoments:
     kz = {"1111": first**2, "1122": first**2, "1212": 0 * first}
     kk = {"1111": first**2, "1122": first**2, "1212": 0 * first}
     q, k = first, first
-    for (layer, (second, fourth)), (before, _) in zip(layers[1:], layers[:-1], strict=True):
+    for (layer, (low, high)), (before, _) in zip(layers[1:], layers[:-1], strict=True):
         scale, n = layer.w_std**2, before.width
+        second, fourth = (low**2 + high**2) / 2, (low**4 + high**4) / 2
 
         def passed(same, apart, scale=scale, n=n, second=second, fourth=fourth):
             return (scale / n) ** 2 * (n * fourth * same + n * (n - 1) * second**2 * apart)
@@ -189,7 +202,8 @@ def finite_width_moments(net: Module, x: Any) -> FiniteWidthMoments:
         both = squares + 2 * own + pairs
         kk = {"1111": both + 2 * crossed, "1122": both, "1212": crossed}
         q, k = scale * second * q, scale * second * (q + k)
-    return FiniteWidthMoments(len(layers), q, z["1111"], k, kk["1111"], kz["1111"])
+    kinked = any(low != high for _, (low, high) in layers)
+    return FiniteWidthMoments(len(layers), q, z["1111"], k, kk["1111"], kz["1111"], kinked)
 
 
 def measure_moments(net: Module, x: Any, key: jax.Array, *, seeds: int = 1000) -> MeasuredMoments:
@@ -238,27 +252,26 @@ def _outputs_and_ntk(net: Module, keys: jax.Array, x: jax.Array) -> tuple[jax.Ar
     return jax.lax.map(of, keys, batch_size=64)
 
 
-def _read(net: Module) -> list[tuple[Dense, tuple[float, float]]]:
-    """Layers with weights, and the mean square and fourth power of the slopes before each."""
+def read_layers(net: Module) -> list[tuple[Dense, tuple[float, float]]]:
+    """Layers with weights, and the slopes below and above zero of the activation before each."""
     found: list[tuple[Dense, tuple[float, float]]] = []
-    moments = 1.0, 1.0
+    slopes = _LINEAR
     for layer in unrolled(net):
         if isinstance(layer, Dense):
             if layer.b_std is not None or layer.parameterization != "ntk":
                 raise InputError(f"{layer!r}: moments are known in NTK parameterization, no bias.")
-            found.append((layer, moments))
-            moments = 1.0, 1.0
+            found.append((layer, slopes))
+            slopes = _LINEAR
             continue
         if isinstance(layer, Flatten | Identity):
             continue
         steps = layer.vector_steps((1,)) if found else None
-        if not steps or not isinstance(steps[0], TwoSlopes) or len(steps) > 1 or moments != (1, 1):
+        if not steps or not isinstance(steps[0], TwoSlopes) or len(steps) > 1 or slopes != _LINEAR:
             raise InputError(
                 f"moments at finite width are not known with {layer!r} there: give Dense layers "
                 "with one activation such as Relu between them."
             )
-        slopes = np.array([steps[0].a, steps[0].b])
-        moments = float((slopes**2).mean()), float((slopes**4).mean())
-    if not found or found[-1][0].width != 1 or moments != (1, 1):
+        slopes = float(steps[0].a), float(steps[0].b)
+    if not found or found[-1][0].width != 1 or slopes != _LINEAR:
         raise InputError("the network must end in Dense(1): moments are those of one output.")
     return found
