@@ -106,9 +106,10 @@ def signal_fixed_point(block: Module, *, start: float = 1.0) -> SignalFixedPoint
     is where it goes if its map increases; two fixed points within a factor of two may be missed.
     The correlation is the one below one if ``chi_1 > 1``: the map is a power series in ``c`` with
     coefficients that are not negative, so that there is one; within ``16 sqrt(eps)`` of
-    ``chi_1 = 1``, 2e-7 and 6e-3 in float64 and float32, it is given as one. Where the variance dies or explodes,
-    ``chi`` and ``c*`` are those of variances as small (1e-10 of ``start``, 1e-5 in float32) or as
-    large (1e4 times ``start``) as are looked at, and NaN where the activation's dual is refused.
+    ``chi_1 = 1``, 2e-7 and 6e-3 in float64 and float32, it is given as one. Where the variance
+    dies or explodes, ``chi`` and ``c*`` are those of variances as small (1e-10 of ``start``, 1e-5
+    in float32) or as large (1e4 times ``start``) as are looked at, and NaN where the activation's
+    dual is refused.
     Cost: some 30 evaluations of the block's rule for each entry.
 
     Examples

@@ -82,7 +82,7 @@ def test_features_move_by_the_predicted_power_of_the_width(name):
     x = jax.random.normal(jax.random.key(0), (6, 4))
     y = jnp.sign(x[:, :1])
     found = theory.coordinate_check(
-        exponents.network(nn.Erf(), 8), x, y, jax.random.key(1), widths=(64, 256, 1024),
+        exponents.network(nn.Erf(), 8), x, y, jax.random.key(1), widths=(64, 512),
         learning_rate=0.5, steps=3, seeds=6,
     )  # fmt: skip
     assert found.layers == ("Dense", "Erf", "Dense", "Erf", "Dense")
