@@ -1,7 +1,23 @@
 """What theory says beforehand, and how to measure it on finite networks."""
 
+from ntk_lab.theory.coordinates import CoordinateCheck as CoordinateCheck
+from ntk_lab.theory.coordinates import coordinate_check as coordinate_check
+from ntk_lab.theory.critical import CriticalPoint as CriticalPoint
+from ntk_lab.theory.critical import critical_initialization as critical_initialization
+from ntk_lab.theory.critical import critical_line as critical_line
+from ntk_lab.theory.dichotomy import Dichotomy as Dichotomy
+from ntk_lab.theory.dichotomy import Exponents as Exponents
+from ntk_lab.theory.dichotomy import abc_exponents as abc_exponents
+from ntk_lab.theory.dichotomy import dynamical_dichotomy as dynamical_dichotomy
 from ntk_lab.theory.feature_ansatz import LayerFeatures as LayerFeatures
 from ntk_lab.theory.feature_ansatz import feature_ansatz as feature_ansatz
+from ntk_lab.theory.fixed_points import SignalFixedPoint as SignalFixedPoint
+from ntk_lab.theory.fixed_points import phase_diagram as phase_diagram
+from ntk_lab.theory.fixed_points import signal_fixed_point as signal_fixed_point
+from ntk_lab.theory.fluctuations import FiniteWidthMoments as FiniteWidthMoments
+from ntk_lab.theory.fluctuations import MeasuredMoments as MeasuredMoments
+from ntk_lab.theory.fluctuations import finite_width_moments as finite_width_moments
+from ntk_lab.theory.fluctuations import measure_moments as measure_moments
 from ntk_lab.theory.kernel_function import kernel_function as kernel_function
 from ntk_lab.theory.kernel_function import kernel_lipschitz_bound as kernel_lipschitz_bound
 from ntk_lab.theory.kernel_modes import KernelModes as KernelModes
@@ -27,16 +43,27 @@ from ntk_lab.theory.robustness import predicted_sensitivity as predicted_sensiti
 from ntk_lab.theory.robustness import robustness_law as robustness_law
 from ntk_lab.theory.robustness import sensitivity_of_size as sensitivity_of_size
 from ntk_lab.theory.sawtooth import sawtooth as sawtooth
+from ntk_lab.theory.signal import MeasuredSignal as MeasuredSignal
+from ntk_lab.theory.signal import Signal as Signal
+from ntk_lab.theory.signal import measure_signal as measure_signal
+from ntk_lab.theory.signal import signal_inputs as signal_inputs
+from ntk_lab.theory.signal import signal_propagation as signal_propagation
 from ntk_lab.theory.silent_alignment import SilentAlignment as SilentAlignment
 from ntk_lab.theory.silent_alignment import silent_alignment as silent_alignment
 from ntk_lab.theory.sphere import SphereSpectrum as SphereSpectrum
 from ntk_lab.theory.sphere import sphere_spectrum as sphere_spectrum
+from ntk_lab.theory.switching import switching_change as switching_change
 from ntk_lab.theory.trajectory import expected_trajectory_lengths as expected_trajectory_lengths
 from ntk_lab.theory.trajectory import trajectory_lengths as trajectory_lengths
 from ntk_lab.theory.width import WidthTheory as WidthTheory
 from ntk_lab.theory.width import width_theory as width_theory
 
 __all__ = [
+    "CoordinateCheck",
+    "CriticalPoint",
+    "Dichotomy",
+    "Exponents",
+    "FiniteWidthMoments",
     "KernelModes",
     "LayerFeatures",
     "LearningCurve",
@@ -44,15 +71,25 @@ __all__ = [
     "LipschitzLowerBound",
     "LipschitzUpperBound",
     "MeasuredCurve",
+    "MeasuredMoments",
+    "MeasuredSignal",
     "PlaneRegions",
     "PowerLaw",
     "Sensitivity",
+    "Signal",
+    "SignalFixedPoint",
     "SilentAlignment",
     "SphereSpectrum",
     "WidthTheory",
+    "abc_exponents",
+    "coordinate_check",
+    "critical_initialization",
+    "critical_line",
+    "dynamical_dichotomy",
     "expected_regions_on_line",
     "expected_trajectory_lengths",
     "feature_ansatz",
+    "finite_width_moments",
     "fit_power_law",
     "kernel_function",
     "kernel_lipschitz_bound",
@@ -61,15 +98,22 @@ __all__ = [
     "lipschitz_constant",
     "lipschitz_lower_bound",
     "lipschitz_upper_bound",
+    "measure_moments",
+    "measure_signal",
     "measured_learning_curve",
+    "phase_diagram",
     "predicted_sensitivity",
     "regions_in_plane",
     "regions_on_line",
     "robustness_law",
     "sawtooth",
     "sensitivity_of_size",
+    "signal_fixed_point",
+    "signal_inputs",
+    "signal_propagation",
     "silent_alignment",
     "sphere_spectrum",
+    "switching_change",
     "trajectory_lengths",
     "width_theory",
 ]
