@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import ntk_lab as ntk
 from ntk_lab import nn
 from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.theory import predicted_sensitivity, robustness_law, sensitivity_of_size
