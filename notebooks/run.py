@@ -10,6 +10,7 @@ import base64
 import io
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -27,7 +28,8 @@ COLOURS = 256  # of a committed figure: a third of the bytes
 
 def scripts() -> list[Path]:
     """The notebooks, in the order of their numbers."""
-    return [path for path in sorted(HERE.glob("*.py")) if path.name != Path(__file__).name]
+    found = [path for path in HERE.glob("*.py") if path.name != Path(__file__).name]
+    return sorted(found, key=lambda path: int(path.stem.partition("_")[0]))
 
 
 def execute(path: Path) -> NotebookNode:
@@ -77,29 +79,37 @@ def smaller(png: str) -> str:
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
+def run(path: Path, write: bool) -> bool:
+    """Execute one, say how it went, and return whether it went well."""
+    start = time.perf_counter()
+    try:
+        notebook = execute(path)
+    except CellExecutionError as error:
+        print(f"== {path.name} failed\n{error}", flush=True)
+        return False
+    if write:
+        nbformat.write(settled(notebook), path.with_suffix(".ipynb"))
+    print(f"== {path.name}: {time.perf_counter() - start:.0f} s", flush=True)
+    return True
+
+
 def main(arguments: list[str]) -> int:
     """Execute what the command line asks for; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("words", nargs="*", help="only notebooks whose names contain one of these")
     parser.add_argument("--write", action="store_true", help="rewrite the .ipynb files")
+    parser.add_argument(
+        "--together", type=int, default=2, metavar="N", help="how many run at a time"
+    )
     options = parser.parse_args(arguments)
     words = options.words
     paths = [p for p in scripts() if not words or any(word in p.stem for word in words)]
     if not paths:
         print("There are no notebooks to run." if not words else f"No notebook matches {words}.")
         return 1
-    failed = []
-    for path in paths:
-        start = time.perf_counter()
-        print(f"== {path.name}", flush=True)
-        try:
-            notebook = execute(path)
-            if options.write:
-                nbformat.write(settled(notebook), path.with_suffix(".ipynb"))
-        except CellExecutionError as error:
-            failed.append(path.name)
-            print(error)
-        print(f"   {time.perf_counter() - start:.0f} s", flush=True)
+    with ThreadPoolExecutor(options.together) as pool:
+        ran = list(pool.map(lambda path: run(path, options.write), paths))
+    failed = [path.name for path, good in zip(paths, ran, strict=True) if not good]
     print(f"{len(paths) - len(failed)} notebooks ran, {len(failed)} failed {failed or ''}".rstrip())
     return 1 if failed else 0
 
