@@ -38,7 +38,7 @@ def manifest(net: Any, job: Computed, x2: Any, names: Sequence[str]) -> dict[str
         "dtype": job.dtype.name,
         "kernels": sorted(names),
         "tile": job.side,
-        "versions": {name: version(name) for name in ("ntk_lab", "jax", "jaxlib")}
+        "versions": {name: version(name) for name in ("ntk_lab", "jax", "jaxlib", "numpy")}
         | {"native": available() and version("numba")},
     }
 

@@ -57,7 +57,7 @@ def vector_kernels(
     )
     height, width = (_even(n) for n in shape)
     starts = [
-        (min(i, shape[0] - height), min(j, shape[1] - width))
+        (i, j)
         for i in range(0, shape[0], height)
         for j in range(0, shape[1], width)
         if not symmetric or j >= i
@@ -120,11 +120,26 @@ def _tile(
     from ntk_lab.kernel import native_vector_loops as loops
 
     first, second = sides[0], sides[-1]
-    rho = np.asarray(products(first.units, second.units, *start, size))
+    rho = _rho(products, first.units, second.units, start, size)
     threshold = rho.dtype.type(THRESHOLD[rho.dtype.itemsize])
     where = start, symmetric
     operations = program, numbers, constants[0], constants[-1], series
     return loops.tile(rho, first.data, second.data, *where, *operations, nngp, ntk, threshold)
+
+
+def _rho(products, units1, units2, start, size) -> np.ndarray:
+    """Correlations of a tile; of one at the edge, those that no other tile has.
+
+    All are computed in one size, those at the edge from further back. Entries that two tiles share
+    differ by rounding, and which of them is written last would be chance.
+    """
+    begin = [min(s, len(u) - n) for s, u, n in zip(start, (units1, units2), size, strict=True)]
+    rho = np.asarray(products(units1, units2, *begin, size))
+    if list(start) == begin:
+        return rho
+    rho = np.ascontiguousarray(rho[start[0] - begin[0] :, start[1] - begin[1] :])
+    rho.flags.writeable = False  # as those of JAX: another type would be compiled anew
+    return rho
 
 
 @compiled(static_argnums=4)
