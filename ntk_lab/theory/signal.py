@@ -208,7 +208,8 @@ def signal_inputs(shape: tuple[int, ...], variance: float, correlation: float) -
 
 def _needs(stages: list[Module]) -> list[Carry]:
     """What must be carried so that equal positions can be told at every layer."""
-    need = Need(Carry.DIAGONAL, variances=False, ragged=False)
+    # Variances too, which the kernel of the last layer alone would do without.
+    need = Need(Carry.DIAGONAL, variances=True, ragged=False)
     found = [need.carry]
     for layer in reversed(stages):
         need = layer.need(need)

@@ -86,7 +86,7 @@ def test_critical_scales_are_those_of_the_literature():
     # arXiv:2106.10165, section 5.3.2: GELU is half-stable at this bias, with this weight.
     gelu = theory.critical_initialization(nn.Gelu(), 0.17292239**0.5)
     np.testing.assert_allclose(gelu.w_std**2, 1.98305826, rtol=1e-5 if EPS > 1e-10 else 1e-8)
-    np.testing.assert_allclose(gelu.variance_slope, 1, atol=1e-4 if EPS > 1e-10 else 1e-8)
+    np.testing.assert_allclose(gelu.variance_slope, 1, atol=1e-2 if EPS > 1e-10 else 1e-8)
 
 
 def test_the_critical_point_is_a_fixed_point_with_chi_one():

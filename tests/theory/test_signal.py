@@ -54,7 +54,9 @@ def test_finite_networks_do_the_same_within_their_error(name):
     measured = theory.measure_signal(net.with_width(192), x, jax.random.key(1), seeds=24)
     assert measured.layers == found.layers
     # From the first layer with weights on; the data have no error.
-    np.testing.assert_allclose(measured.covariance[0], found.covariance[0], rtol=10 * EPS)
+    np.testing.assert_allclose(
+        measured.covariance[0], found.covariance[0], rtol=50 * EPS, atol=50 * EPS
+    )
     z = (measured.covariance - found.covariance)[1:] / measured.error[1:]
     rows, columns = np.triu_indices(3)
     assert np.sqrt((z[:, rows, columns] ** 2).mean()) < 2
