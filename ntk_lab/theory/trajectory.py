@@ -90,8 +90,8 @@ def expected_trajectory_lengths(net: Sequential, points: ArrayLike) -> np.ndarra
     >>> net = ntk.nn.Sequential(ntk.nn.Dense(1, 3.0), ntk.nn.Relu(), ntk.nn.Dense(1, 3.0))
     >>> angle = np.linspace(0, 1, 50)
     >>> arc = np.stack([np.cos(angle), np.sin(angle)], 1)
-    >>> print(ntk.theory.expected_trajectory_lengths(net, arc).round(3))
-    [0.707 2.121 1.5   4.499]
+    >>> print(ntk.theory.expected_trajectory_lengths(net, arc).round(2))
+    [0.71 2.12 1.5  4.49]
     """
     with jax.enable_x64(True):
         x = np.asarray(_read(points), np.float64)
