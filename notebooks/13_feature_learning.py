@@ -35,6 +35,7 @@ import optax
 import ntk_lab as ntk
 
 D, TRAIN, TEST, DRAWS = 30, 300, 1000, 3
+DESCENT = optax.sgd(5.0)
 SUBSET = {  # as functions of +-1 variables of which only the first few matter
     "single index": lambda x: jnp.sign(x[:, :3].sum(1, keepdims=True)),
     "parity of two": lambda x: x[:, :1] * x[:, 1:2],
@@ -73,7 +74,7 @@ def six(target, seed):
         metrics[name] = machine.metrics[-1]
     first = jax.tree.map(lambda p: 0.03 * p, wide.init(jax.random.key(seed), (D,)))
     run = ntk.train.ensemble(
-        wide.apply, jax.tree.map(lambda p: p[None], first), x, y, optimizer=optax.sgd(5.0),
+        wide.apply, jax.tree.map(lambda p: p[None], first), x, y, optimizer=DESCENT,
         steps=1000, record=(1000,), keep_params="ends",
     )  # fmt: skip
     last = jax.tree.map(lambda p: jnp.asarray(p[0, -1]), run.params)
@@ -193,7 +194,7 @@ for power in (1.0, 0.5):
 right["Laplace"] = np.asarray(machine.predict(new, 0)).argmax(1) == labels_new
 first = jax.tree.map(lambda p: 0.1 * p[None], mlp.init(jax.random.key(0), (784,)))
 run = ntk.train.ensemble(
-    mlp.apply, first, x, y, new, optimizer=optax.sgd(1.0), steps=100, record=(100,),
+    mlp.apply, first, x, y, new, optimizer=optax.sgd(20.0), steps=200, record=(200,),
     keep_params="ends",
 )  # fmt: skip
 last = jax.tree.map(lambda p: jnp.asarray(p[0, -1]), run.params)
@@ -257,10 +258,9 @@ for scale, steps in zip(SCALES, STEPS, strict=True):
 
 # %%
 figure, ax = plt.subplots(1, 4, figsize=(14, 3.8), layout="constrained")
-vmax = np.quantile(share(agop), 0.995)
 for a, (label, m) in zip(ax, (("network", agop), ("Laplace machine", metric[1.0])),
                          strict=False):  # fmt: skip
-    a.imshow(share(m).reshape(28, 28), cmap="magma", vmin=0, vmax=vmax)
+    a.imshow(share(m).reshape(28, 28), cmap="magma", vmin=0, vmax=np.quantile(share(m), 0.995))
     a.set(xticks=[], yticks=[])
     a.set_title(f"diagonal of M: {label}", loc="left", fontsize=10, fontweight="bold")
 for a, scale in zip(ax[2:], SCALES, strict=True):
@@ -281,6 +281,11 @@ ax[3].legend(frameon=False, fontsize=8)
 plt.show()
 
 # %% [markdown]
+# On MNIST, with few images, the learnt metric does not help: it costs a percent or two of accuracy
+# that the milder power halves. All pixels that vary matter somewhat, so there are no few directions
+# to be found, and what the metric adds is the noise of its own estimate. (A larger ridge does not
+# change that.) The gain of a machine is a statement about the target, not about the method.
+#
 # Left, the pixels that matter to a network and to the machine that has never seen it. Right, the
 # kernel aligns at the same time whatever the scale, while the target is learnt later the smaller
 # the start: dotted lines are the two times of theory.
@@ -325,6 +330,7 @@ for errors in table.values():
     assert mean(errors["network"])[0] < 0.6 * fixed, "and so does the network"
     assert mean(errors["after-kernel"])[0] < fixed, "whose features are in its after-kernel"
 assert all(value[0] > start.correlation + 0.2 for value in correlation.values())
+assert all(value[0] > 0.8 for value in on_target.values()), "the metric finds what matters"
 for power in gain:
     report(f"MNIST, gain of the machine of power {power:g} (none: 0)", 0.0, *gain[power])
 assert gain[0.5][0] > gain[1.0][0] - 0.01, "a milder metric is no worse on few images"

@@ -68,7 +68,7 @@ def tabular(name: str, rows: int | None = None, *, seed: int = 0) -> Table:
     name
         One of ``TABLES``.
     rows
-        At most so many, drawn at random (by class in equal shares); default all.
+        About so many, drawn at random: the same share of each class, at least 5. Default all.
     seed
         Of the draw, and of the order of rows, which is always shuffled.
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from ntk_lab.compiled import compiled
 from ntk_lab.errors import InputError, NumericalError
 from ntk_lab.nn import Dense, Erf, Gelu, Relu, Sequential
 from ntk_lab.nn.module import Pair
@@ -85,13 +86,19 @@ class Gram:
 
     def _matrix(self, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
         padded = jnp.asarray(_padded(x1)), None if x2 is None else jnp.asarray(_padded(x2))
-        matrix = np.asarray(getattr(self.net.kernel(*padded), self.kernel))
+        matrix = np.asarray(getattr(_kernel(self.net, *padded), self.kernel))
         return matrix[: len(x1), : len(x1 if x2 is None else x2)].copy()
 
     def _diagonal(self, x: np.ndarray) -> np.ndarray:
         # Blocks: the diagonal costs as much as matrices of this side.
         blocks = (x[start : start + 32] for start in range(0, len(x), 32))
         return np.concatenate([np.diagonal(self._matrix(block, None)) for block in blocks])
+
+
+# Compiled as a whole: `enable_x64` holds in this thread only, not in those of compiled loops.
+@compiled(static_argnums=0)
+def _kernel(net: Pair, x1: jax.Array, x2: jax.Array | None) -> Any:
+    return net.kernel(x1, x2)
 
 
 def _padded(x: np.ndarray) -> np.ndarray:
