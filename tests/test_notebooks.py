@@ -79,7 +79,7 @@ def test_there_is_text_and_a_figure_and_the_file_is_small(script):
 
 @each
 def test_claims_are_asserted(script):
-    assert len(re.findall(r"^assert ", jupytext.read(script).cells[-1].source, re.M)) >= 3
+    assert len(re.findall(r"^ *assert ", jupytext.read(script).cells[-1].source, re.M)) >= 3
 
 
 @each
