@@ -12,12 +12,15 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --no-input
 # A file of tests stays in one process, which forgets its compiled programs at the end of it.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
-# What depends on no precision, and what is slow, is tested once.
-SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,plot test_cli.py test_packaging.py \
-    compare/test_report.py compare/test_checkpoint.py nn/test_layer_table.py \
+# What depends on precision is tested in both; the examples of docstrings and README, and the
+# notebooks, go through the rest in float32.
+IN_FLOAT32 := $(addprefix tests/,kernel nn empirical predict solve theory test_docs.py test_losses.py \
+    test_compiled.py compare/test_stages.py compare/test_model.py train/test_ensemble.py)
+SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,nn/test_layer_table.py \
     nn/test_layers_against_ensembles.py nn/test_positions_against_ensembles.py \
-    nn/test_finite_against_infinite.py interop/test_models_refused.py empirical/test_on_disk.py \
-    empirical/test_operator_matfree.py train/test_resume.py)
+    nn/test_finite_against_infinite.py kernel/test_export.py kernel/test_to_store.py \
+    kernel/test_sharded.py empirical/test_on_disk.py empirical/test_operator_matfree.py \
+    predict/test_regress.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
@@ -39,7 +42,7 @@ test: $(INSTALLED) ## Run the tests in float64, then in float32 (PYTEST_ARGS="-k
 	@echo "== Tests, float64"
 	@JAX_ENABLE_X64=1 $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 	@echo "== Tests, float32"
-	@JAX_ENABLE_X64=0 $(PYTEST) -m "not x64 and not slow" $(SAME_IN_FLOAT32) $(PYTEST_ARGS)
+	@JAX_ENABLE_X64=0 $(PYTEST) -m "not x64 and not slow" $(IN_FLOAT32) $(SAME_IN_FLOAT32) $(PYTEST_ARGS)
 
 test-fast: $(INSTALLED) ## Run the tests not marked slow, in float64 only
 	@JAX_ENABLE_X64=1 $(PYTEST) -m "not slow" $(PYTEST_ARGS)

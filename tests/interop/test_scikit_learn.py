@@ -18,6 +18,7 @@ from tests.tolerance import assert_close
 pytestmark = pytest.mark.filterwarnings(f"ignore::{SkipTestWarning.__module__}.SkipTestWarning")
 
 
+@pytest.mark.slow
 @parametrize_with_checks([NeuralKernelClassifier(), NeuralKernelRegressor()])
 def test_they_are_estimators_of_scikit_learn(estimator, check):
     check(estimator)

@@ -343,6 +343,7 @@ MASK = np.arange(3)[None, :, None] < 1 + (np.arange(8) % 3)[:, None, None] + np.
 CONV = ntk.nn.Conv(8, (3, 3), b_std=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "x"),
     [

@@ -37,6 +37,7 @@ def test_gradients_of_the_laplace_kernel_are_those_of_its_formula(key):
     assert_close(found, (-np.exp(-far / 2) / 2 * apart / far).sum(1), factor=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["laplace", "ntk"])
 def test_one_iteration_is_what_linear_algebra_makes_of_it(kind, key, monkeypatch):
     net = small_net()

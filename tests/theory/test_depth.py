@@ -144,6 +144,7 @@ def test_regions_in_a_plane_tile_it_and_have_their_own_patterns_and_gradients(ke
     assert_close(found.gradients[chosen, :, 0], sides @ np.asarray(gradient), factor=1e3)
 
 
+@pytest.mark.slow
 def test_lengths_of_wide_networks_are_those_of_their_kernels(key):
     net, seeds = relu_net(3, 300, 2.0, 0.5), 6
     angle = np.linspace(0, 2 * np.pi, 400)

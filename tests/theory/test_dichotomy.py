@@ -76,6 +76,7 @@ def test_reasons_name_what_is_broken():
         assert re.search(reason, found.reason), found.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ntk", "mup", "slow"])
 def test_features_move_by_the_predicted_power_of_the_width(name):
     exponents = TABLE[name][0]

@@ -31,6 +31,7 @@ def measured():
     return sensitivity_of_size(NET, X, Y, PROBES, WIDTHS, seeds=6, key=KEY)
 
 
+@pytest.mark.slow
 def test_noise_is_fitted_as_steeply_as_theory_says(measured):
     predicted = predicted_sensitivity(NET, X, Y, PROBES, WIDTHS, key=OTHER)
     squares = measured.typical**2

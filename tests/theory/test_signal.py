@@ -46,6 +46,7 @@ def test_the_last_layer_is_the_kernel(name):
     np.testing.assert_allclose(found.correlation * norm, found.covariance, atol=100 * EPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["repeat", "convolutions"])
 def test_finite_networks_do_the_same_within_their_error(name):
     net, shape = NETS[name]
