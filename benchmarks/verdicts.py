@@ -28,7 +28,7 @@ DOCS = harness.RESULTS.parent.parent / "docs"
 CELLS = harness.RESULTS.parent.parent / "reports" / "verdicts"
 
 EXAMPLES, SEEDS, STEPS = 96, 3, 300
-RATE = 0.15  # of the stability limit of the infinite-width kernel
+RATE = 0.15  # of the least stability limit of the widths' kernels
 SCALES = {"w_std": 2**0.5, "b_std": 0.1}
 DATA = {"digits": ntk.data.digits, "MNIST-5k": ntk.data.mnist_5k, "mnist1d": ntk.data.mnist1d}
 # Side of the patches that attention sees as positions: 16, 16 and 8 of them.
@@ -72,11 +72,9 @@ def measure(data: str, architecture: str, parameterization: str) -> dict[str, An
     folder = CELLS / f"{data}-{architecture}-{parameterization}"
     widths = WIDTHS[architecture]
     net = network(architecture, data).with_parameterization(parameterization)
-    base = net.with_width(widths[0])
-    limit = ntk.predict.max_learning_rate(base.kernel(split.train[0]).ntk)
     c = ntk.compare(
         net, *split, widths=widths, seeds=SEEDS, steps=STEPS, folder=folder,
-        learning_rate=RATE * float(limit) / base.learning_rate_scale(),
+        learning_rate=RATE * min(_limit(net.with_width(w), split.train[0]) for w in widths),
     )  # fmt: skip
     print(c.conclusion(), flush=True)
     widest, last = c.widths[-1], c.steps[-1]
@@ -105,6 +103,11 @@ def measure(data: str, architecture: str, parameterization: str) -> dict[str, An
         "time": float(c.times[-1]),
         "seconds": time.perf_counter() - start,
     }
+
+
+def _limit(net: nn.Sequential, x: Any) -> float:
+    """Of stability, as a learning rate that compare takes; with ``mup`` it depends on width."""
+    return float(ntk.predict.max_learning_rate(net.kernel(x).ntk)) / net.learning_rate_scale()
 
 
 def _by_width(values: np.ndarray) -> list[list[float]]:

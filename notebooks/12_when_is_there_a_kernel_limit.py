@@ -120,9 +120,9 @@ plt.show()
 # Where features move by order one at every width, and by gradients of order one, the best learning
 # rate does not depend on the width: it can be found on a small network
 # ([arXiv:2203.03466](https://arxiv.org/abs/2203.03466)). In standard parameterization at a plain
-# learning rate it falls as 1/n in the limit, and more slowly at widths of the order of the 64 pixels:
-# the first layer's share of the kernel does not grow with the width, and of the order of 64 / (64 +
-# 2 n) of it is that. Loss after 60 steps, of all digits:
+# learning rate it falls as 1/n in the limit, and more slowly at widths of the order of 64 pixels,
+# where the first layer, whose part of the kernel does not grow with the width, has a large share.
+# Loss after 60 steps, of all digits:
 
 # %%
 RATES, SWEEP, SEEDS, STEPS = 2.0 ** np.arange(-11, 5.1, 0.5), (32, 128, 512), 3, 60
