@@ -9,6 +9,7 @@ import numpy as np
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.evaluate import evaluate, plan_kernel
 from ntk_lab.kernel.graph import Graph
+from ntk_lab.kernel.grid import Grid
 from ntk_lab.kernel.masked import Masked
 from ntk_lab.kernel.plan import available_memory
 from ntk_lab.kernel.result import Kernel
@@ -26,7 +27,7 @@ _SMALLEST = 16
 _ROWS = 2**14
 
 
-class Computed:
+class Computed(Grid):
     """Kernel of ``net`` on ``x1`` and ``x2``, in tiles that keep to a memory limit.
 
     Parameters
@@ -73,17 +74,6 @@ class Computed:
                 f"it takes to compute them, but memory={self.memory:,}. Allow more."
             )
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of tiles."""
-        return -(-self.shape[0] // self.side), -(-self.shape[1] // self.side)
-
-    @property
-    def places(self) -> list[tuple[int, int]]:
-        """Row and column of each tile; of a symmetric matrix those on and above the diagonal."""
-        rows, columns = self.grid
-        return [(i, j) for i in range(rows) for j in range(columns) if not self.symmetric or j >= i]
-
     def tile(self, i: int, j: int) -> Kernel:
         """Both kernels of tile ``(i, j)``."""
         rows = self.x1[self.span(i, 0)]
@@ -93,10 +83,6 @@ class Computed:
     def piece(self, x1: Any, x2: Any) -> Kernel:
         """Both kernels of some examples, within the memory limit."""
         return evaluate(self.net, x1, x2, memory_limit=self.memory - self.bytes // 2)
-
-    def span(self, i: int, axis: int) -> slice:
-        """Rows (or columns) of the i-th row (column) of tiles."""
-        return slice(i * self.side, min((i + 1) * self.side, self.shape[axis]))
 
     @property
     def operations(self) -> float:

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import math
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
@@ -62,8 +63,9 @@ def vector_kernels(
         for j in range(0, shape[1], width)
         if not symmetric or j >= i
     ]
-    with _one_core_each() as products:
-        compute = partial(compute, products)
+    by_blas = _blas() is not None
+    compute = partial(compute, _correlations_by_blas if by_blas else _correlations)
+    with _one_core_each if by_blas else contextlib.nullcontext():
         unusable = _all(lambda start: compute(start, (height, width)), starts, progress)
     if symmetric:
         np.fill_diagonal(nngp, sides[0].var)
@@ -99,14 +101,26 @@ def _blas() -> Any:
     return found if found.lib_controllers else None
 
 
-@contextlib.contextmanager
-def _one_core_each():
-    """Within it the function given computes a tile of correlations on one core, if that can be."""
-    if _blas() is None:
-        yield _correlations
-        return
-    with _blas().limit(limits=1):
-        yield _correlations_by_blas
+class _OneCoreEach:
+    """Keeps BLAS to one core a product; kernels in several threads share it, the last ends it."""
+
+    def __init__(self) -> None:
+        self.lock, self.users, self.limit = threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.users == 0:
+                self.limit = _blas().limit(limits=1)
+            self.users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0 and self.limit is not None:
+                self.limit.restore_original_limits()
+
+
+_one_core_each = _OneCoreEach()
 
 
 def _correlations_by_blas(units1, units2, i, j, size):

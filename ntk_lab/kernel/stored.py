@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.errors import InputError, NumericalError
+from ntk_lab.kernel.grid import Grid
 from ntk_lab.kernel.result import Kernel
 
 # Where the manifest is, among the attributes of a Zarr group.
 MANIFEST = "ntk_lab_kernel"
 
 
-class StoredMatrix:
+class StoredMatrix(Grid):
     """A kernel matrix in a Zarr array, of which one half is there if it is symmetric.
 
     ``matrix[rows, columns]`` reads what it needs, the missing half from its mirror image; indices
@@ -45,17 +46,6 @@ class StoredMatrix:
         """Number of axes."""
         return len(self.shape)
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of tiles."""
-        return -(-self.shape[0] // self.side), -(-self.shape[1] // self.side)
-
-    @property
-    def places(self) -> list[tuple[int, int]]:
-        """Row and column of each tile that is kept."""
-        rows, columns = self.grid
-        return [(i, j) for i in range(rows) for j in range(columns) if not self.symmetric or j >= i]
-
     def has(self, i: int, j: int) -> bool:
         """Whether the tile is there, whole or damaged."""
         return self.file(i, j).exists()
@@ -63,10 +53,6 @@ class StoredMatrix:
     def file(self, i: int, j: int) -> Path:
         """Where a tile is kept."""
         return self.folder / "c" / str(i) / "/".join([str(j), *"0" * (self.ndim - 2)])
-
-    def span(self, i: int, axis: int) -> slice:
-        """Rows (or columns) of the i-th row (column) of tiles."""
-        return slice(i * self.side, min((i + 1) * self.side, self.shape[axis]))
 
     def tile(self, i: int, j: int) -> np.ndarray:
         """One tile, from its mirror image if need be.

@@ -195,3 +195,15 @@ def test_products_by_xla_and_by_blas_give_the_same_kernels(monkeypatch, second):
         found.append(NETWORKS["relu"].kernel(x, x2))
     assert_close(found[0].ntk, found[1].ntk)
     assert_close(found[0].nngp, found[1].nngp)
+
+
+def test_kernels_in_several_threads_leave_blas_as_it_was():
+    controller = native_vectors._blas()
+    if controller is None:
+        pytest.skip("threadpoolctl controls no BLAS here")
+    before = [library["num_threads"] for library in controller.info()]
+    with native_vectors._one_core_each:
+        with native_vectors._one_core_each:
+            assert {library["num_threads"] for library in controller.info()} == {1}
+        assert {library["num_threads"] for library in controller.info()} == {1}
+    assert [library["num_threads"] for library in controller.info()] == before
