@@ -7,7 +7,6 @@ after the kernel of two examples, compilation included. ``share`` is peak over l
 """
 
 import json
-import subprocess
 import sys
 import time
 
@@ -58,37 +57,19 @@ def measure(case: str, limit: float) -> dict:
 
 
 def main() -> None:
-    chosen = sys.argv[1:]
-    rows = []
-    for case, (_, outputs, limits) in CASES.items():
-        if chosen and not any(word in case for word in chosen):
-            continue
-        for limit in limits:
-            command = [sys.executable, __file__, "--measure", case, str(limit)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                print(done.stderr)
-                raise SystemExit(f"{case} at {limit} GB did not finish")
-            found = json.loads(done.stdout.splitlines()[-1])
-            print(f"{case}, {outputs}: {found}", flush=True)
-            seconds = found.pop("seconds")
-            row = harness.Row(
-                f"{case}, {outputs}, {limit} GB", 1e3 * seconds, *[None] * 4, seconds, None,
-                0.0, None, 1, found,
-            )  # fmt: skip
-            rows.append(row)
+    runs = [
+        (f"{case}, {outputs}, {limit} GB", case, limit)
+        for case, (_, outputs, limits) in CASES.items()
+        for limit in limits
+    ]
+    words = sys.argv[1:]
+    chosen = [run for run in runs if not words or any(word in run[1] for word in words)]
     harness.save(
         "empirical_memory",
-        rows,
+        harness.within_limits(__file__, chosen),
         claim="Empirical NTKs keep to a memory limit",
         rival=None,
-        order=[
-            f"{case}, {outputs}, {limit} GB"
-            for case, (_, outputs, limits) in CASES.items()
-            for limit in limits
-        ]
-        if chosen
-        else None,
+        order=[label for label, *_ in runs],
     )
 
 

@@ -8,7 +8,6 @@ data. ``share`` is peak over limit.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -58,25 +57,10 @@ def measure(case: str, limit: float) -> dict:
 
 
 def main() -> None:
-    chosen, rows = sys.argv[1:], []
-    for case in CASES:
-        if chosen and not any(word in case for word in chosen):
-            continue
-        for limit in LIMITS:
-            command = [sys.executable, __file__, "--measure", case, str(limit)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                print(done.stderr)
-                raise SystemExit(f"{case} at {limit} GB did not finish")
-            found = json.loads(done.stdout.splitlines()[-1])
-            print(f"{case}: {found}", flush=True)
-            seconds = found.pop("seconds")
-            row = harness.Row(
-                f"{case}, {limit} GB", 1e3 * seconds, *[None] * 4, seconds, None, 0.0, None, 1,
-                found,
-            )  # fmt: skip
-            rows.append(row)
-    order = [f"{case}, {limit} GB" for case in CASES for limit in LIMITS]
+    runs = [(f"{case}, {limit} GB", case, limit) for case in CASES for limit in LIMITS]
+    words = sys.argv[1:]
+    chosen = [run for run in runs if not words or any(word in run[1] for word in words)]
+    rows, order = harness.within_limits(__file__, chosen), [label for label, *_ in runs]
     harness.save("kernel_memory", rows, claim="Kernels on disk keep to their limit", order=order)
 
 

@@ -23,6 +23,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -191,6 +192,26 @@ def save(
     }
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def within_limits(script: str, cases: Sequence[tuple[str, str, float]]) -> list[Row]:
+    """Rows of a script's ``--measure CASE LIMIT``, each in a fresh process.
+
+    ``cases`` are what a row is called, the script's name of the case, and its limit in GB; the
+    script prints a JSON object with ``seconds`` on its last line.
+    """
+    rows = []
+    for label, case, limit in cases:
+        command = [sys.executable, script, "--measure", case, str(limit)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(done.stderr)
+            raise SystemExit(f"{label} did not finish")
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(f"{label}: {found}", flush=True)
+        seconds = found.pop("seconds")
+        rows.append(Row(label, 1e3 * seconds, *[None] * 4, seconds, None, 0.0, None, 1, found))
+    return rows
 
 
 def load(name: str) -> list[Row]:
