@@ -32,7 +32,7 @@ import numpy as np
 import harness
 from bench_store import digests
 
-POINTS, SOLVED, FEATURES, RIDGE, MEMORY = 16_000, 6000, 784, 1.0, 1e9
+POINTS, SOLVED, FEATURES, RIDGE, MEMORY = 30_000, 6000, 784, 1.0, 1e9
 CASES = {
     "store": ((1, 0), (2, 0), (4, 0), (2, 1), (4, 1)),  # processes, and how many are killed
     "devices": ((1, 0), (2, 0), (4, 0), (8, 0)),
@@ -46,7 +46,8 @@ LABELS = {
 
 
 def label(case: str, n: int, killed: int) -> str:
-    return LABELS[case].format(n=n) + ", one killed" * killed
+    name = LABELS[case].format(n=n) + ", one killed" * killed
+    return name.replace("processes", "process").replace("devices", "device") if n == 1 else name
 
 
 def network() -> Any:

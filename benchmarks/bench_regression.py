@@ -7,7 +7,7 @@ counted for it, data and libraries included. Data are made beforehand and are no
   their labels; conjugate gradients on a kernel of which half (7.2 GB) is on disk. Tested on 1,000
   other images.
 - ``nystrom``: a million sequences of mnist1d, 4,096 of them as centres; and ``same, exact``, the
-  exact solution for the first 20,000 of them. Tested on 10,000 more.
+  exact solution for the first 40,000 of them. Tested on 10,000 more.
 - ``neural-tangents``: its ``predict.gradient_descent_mse_ensemble`` on the images of ``exact``, all
   of them and 10,000, with all the memory of the machine; and ``exact`` with 10,000 beside it.
 
@@ -39,7 +39,7 @@ RUNS = [
     (RIVAL, 10_000),
     (RIVAL, 60_000),
     ("nystrom", 1_000_000),
-    ("same, exact", 20_000),
+    ("same, exact", 40_000),
 ]
 BASE, VARIANTS, CENTRES, RANK, MEMORY = 4000, 15, 4096, 2000, 6e9
 LIMIT_GB = 8.0
