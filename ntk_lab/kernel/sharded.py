@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -53,6 +54,7 @@ class ShardedMatrix(KernelMatrix):
         if isinstance(job.x1, Graph | Masked):
             raise InputError("inputs with masks or edges are not spread over devices.")
         self.mesh, self._axis, n = mesh, mesh.axis_names[0], self.shape[0]
+        self._many = len({device.process_index for device in mesh.devices.flat}) > 1
         share = -(-n // mesh.size)
         self._side = -(-share // -(-share // min(job.side, share)))
         self._rows = -(-share // self._side) * self._side * mesh.size
@@ -78,6 +80,19 @@ class ShardedMatrix(KernelMatrix):
             )  # fmt: skip
         # Every device has all of it.
         return np.asarray(out.addressable_data(0), np.float64)[:n]
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that keeps files for all of them."""
+        return not self._many or jax.process_index() == 0
+
+    def agreed(self, value: np.ndarray) -> np.ndarray:
+        """The array of the first process, for all of them; shapes and dtypes are equal."""
+        if not self._many:
+            return value
+        # As bytes: where float64 is switched off, numbers would be rounded.
+        sent = multihost_utils.broadcast_one_to_all(np.frombuffer(value.tobytes(), np.uint8))
+        return np.frombuffer(np.asarray(sent).tobytes(), value.dtype).reshape(value.shape)
 
     def _spread(self, array: np.ndarray) -> jax.Array:
         sharding = NamedSharding(self.mesh, P(self._axis))

@@ -83,7 +83,8 @@ def regress(
     store
         Folder for the kernel, see `ntk_lab.kernel.to_store`: a second call finds it there.
     checkpoint
-        Folder for the state of a solve that is interrupted; the same call goes on from there.
+        Folder for the state of a solve that is interrupted; the same call goes on from there. Of
+        several processes the first keeps it for all.
     start
         Coefficients to start from, such as those for another ridge ("cg" only).
     mesh

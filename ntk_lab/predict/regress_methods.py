@@ -13,6 +13,7 @@ from ntk_lab.checkpoints import Folder, fingerprint
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.folder import data_fingerprint
 from ntk_lab.kernel.matrix import KernelMatrix, rows_of
+from ntk_lab.kernel.sharded import ShardedMatrix
 from ntk_lab.predict.regression import Regression
 from ntk_lab.progress import Progress, Report
 from ntk_lab.solve.cholesky import cholesky_solve
@@ -108,7 +109,7 @@ def by_cholesky(fitting: Fitting, matrix: Tiled, reason: str, memory: float | No
 def by_cg(fitting: Fitting, matrix: Tiled, reason: str, memory: float | None) -> Regression:
     """Exactly, by iterations."""
     ridge, y = fitting.ridge, fitting.y
-    folder = fitting.folder("cg")
+    folder = fitting.folder("cg") if getattr(matrix, "leads", True) else None
     fitting.report(0, 1, "preconditioner")
     approximation = pivoted_cholesky(fitting.matrix, _rank(fitting), seed=fitting.seed)
     left = approximation.remaining * float(fitting.matrix.diagonal().mean())
@@ -123,6 +124,9 @@ def by_cg(fitting: Fitting, matrix: Tiled, reason: str, memory: float | None) ->
         fitting.write(folder, {"value": value, "used": np.asarray(used + before)})
 
     start, before = _start(fitting, folder)
+    if isinstance(matrix, ShardedMatrix):  # what one process found on its disk, all go on from
+        start = matrix.agreed(np.zeros(y.shape) if start is None else start)
+        before = int(matrix.agreed(np.asarray(before)))
     found = host_conjugate_gradient(
         times(False), y, precondition=inverse, exact=times(True), start=start, watch=watch,
         tol=fitting.tol, max_iterations=fitting.max_iterations,

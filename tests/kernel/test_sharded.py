@@ -78,23 +78,31 @@ def test_the_ring_computes_little_twice():
 PROGRAM = """
     import sys
     import jax, numpy as np, ntk_lab as ntk
+    from ntk_lab.predict import regress_methods
     jax.config.update("jax_enable_x64", {x64})
     jax.distributed.initialize("localhost:{port}", 2, int(sys.argv[1]))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(22, 3))
     net = ntk.nn.Sequential(ntk.nn.Dense(8, b_std=0.5), ntk.nn.Relu(), ntk.nn.Dense(1))
     mesh = jax.make_mesh((jax.device_count(),), ("rows",))
-    found = ntk.predict.regress(net, x, np.sin(x[:, :1]), ridge=1e-2, method="cg", mesh=mesh)
+    # Folders of their own: one process alone writes, and the other goes on from what it wrote.
+    options = dict(ridge=1e-2, method="cg", mesh=mesh, checkpoint="{folder}" + sys.argv[1])
+    regress_methods._SECONDS = -1.0
+    y = np.sin(x[:, :1])
+    first, found = (ntk.predict.regress(net, x, y, **options) for _ in range(2))
+    assert first.iterations > 3 and found.iterations <= first.iterations + 1
     print(jax.process_count(), mesh.size, *np.asarray(found.predict(x))[:, 0].tolist())
 """
 
 
 @pytest.mark.slow
-def test_two_processes_solve_as_one():
+def test_two_processes_solve_as_one_and_go_on_from_one_checkpoint(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    text = textwrap.dedent(PROGRAM).format(x64=jax.config.jax_enable_x64, port=port)
+    text = textwrap.dedent(PROGRAM).format(
+        x64=jax.config.jax_enable_x64, port=port, folder=tmp_path / "state"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     both = [
         subprocess.Popen(
@@ -108,6 +116,7 @@ def test_two_processes_solve_as_one():
     printed = [text.splitlines()[-1].split() for text in said]  # after what Gloo says
     assert printed[0] == printed[1]
     assert printed[0][:2] == ["2", "2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["state0"]
     x = np.random.default_rng(0).normal(size=(22, 3)).astype(DTYPE)
     expected = ntk.predict.regress(NET, x, np.sin(x[:, :1]), ridge=1e-2, method="cg").predict(x)
     np.testing.assert_allclose(np.array(printed[0][2:], float), expected[:, 0], atol=1e-3)
