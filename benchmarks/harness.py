@@ -145,6 +145,14 @@ def peak_memory() -> float:
     return next(1024.0 * float(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
+def held_memory(forget: bool = False) -> float:
+    """Bytes of memory that this process holds now; ``forget`` starts `peak_memory` anew from it."""
+    if forget:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
 def elementwise_rate() -> float:
     """Multiply-adds a second of one fused elementwise operation on data in the cache, all cores."""
     terms = 256
