@@ -119,6 +119,8 @@ def _fill(
     """Compute all tiles that are missing or damaged; one is written while the next is computed."""
     matrices, places = kernel.matrices, job.places
     done: set[tuple[int, int]] = set()
+    # Those that others finish meanwhile are whole: a file appears when it is.
+    old = {place for place in places if _is_there(matrices, place)}
 
     def finish(place: tuple[int, int]) -> None:
         done.add(place)
@@ -144,7 +146,7 @@ def _fill(
                     continue
                 if claims is not None and not claims.take(_name(place)):
                     continue
-                if _is_sound(matrices, place):
+                if _is_there(matrices, place) and (place not in old or _is_sound(matrices, place)):
                     if claims is not None:
                         claims.give(_name(place))
                     finish(place)
@@ -174,10 +176,13 @@ def _write(
         matrix.put(*place, tiles[name])
 
 
+def _is_there(matrices: dict[str, StoredMatrix], place: tuple[int, int]) -> bool:
+    """Whether all kernels of a tile are there."""
+    return all(matrix.has(*place) for matrix in matrices.values())
+
+
 def _is_sound(matrices: dict[str, StoredMatrix], place: tuple[int, int]) -> bool:
-    """Whether all kernels of a tile are there and agree with their checksums; damaged ones go."""
-    if not all(matrix.has(*place) for matrix in matrices.values()):
-        return False
+    """Whether all kernels of a tile agree with their checksums; damaged ones go."""
     sound = True
     for matrix in matrices.values():
         try:
