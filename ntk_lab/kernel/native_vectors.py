@@ -190,7 +190,8 @@ class _Side(Side):
 
     def __init__(self, x: jax.Array):
         self.units, data = _units(x), np.asarray(x)
-        squares = np.sum(np.square(data, dtype=np.float64), axis=1)
+        # Without an array of the squares in double precision.
+        squares = np.einsum("ij,ij->i", data, data, dtype=np.float64)
         super().__init__(squares / data.shape[1])
         inverse = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
         self.data = data, inverse
