@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,7 @@ def random_features(
     *,
     count: int,
     key: jax.Array,
-    which: Literal["ntk", "nngp"] = "ntk",
+    which: str = "ntk",
     memory: float | None = None,
 ) -> RandomFeatures:
     """Random features whose products approximate a kernel of a network of ReLUs.
