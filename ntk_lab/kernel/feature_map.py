@@ -15,6 +15,7 @@ from ntk_lab.kernel.feature_steps import FeatureStep, Sizes, draw, follow, known
 from ntk_lab.kernel.matrix import rows_of
 from ntk_lab.kernel.native_steps import Average, TwoSlopes
 from ntk_lab.kernel.plan import available_memory
+from ntk_lab.kernel.source import Computes
 
 # Examples whose kernel is computed to measure the error, of vectors and of images.
 _VECTORS, _IMAGES = 256, 24
@@ -186,6 +187,8 @@ def _some(x: Any, key: jax.Array, count: int) -> jax.Array:
 
 def _steps(net: Propagates, shape: tuple[int, ...]) -> tuple[FeatureStep, ...]:
     """The layers, of which all must be known here."""
+    if isinstance(net, Computes):
+        raise InputError("random features are of the kernels of an architecture.")
     net.output_shape(shape)
     steps = net.vector_steps(shape) if net.vocabulary_size is None else None
     if steps is None and (native := net.native_steps(shape)) is not None:

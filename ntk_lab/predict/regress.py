@@ -74,7 +74,7 @@ def regress(
     Parameters
     ----------
     net
-        The architecture.
+        The architecture; or `ntk_lab.empirical.FiniteKernel`, for the kernel of a finite network.
     x, y
         Inputs ``(n, *shape)``, also memory maps, Zarr and dask arrays; targets ``(n, C)``.
     ridge

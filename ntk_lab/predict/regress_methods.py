@@ -1,6 +1,5 @@
 """The ways in which `regress` solves."""
 
-import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from ntk_lab.errors import InputError
 from ntk_lab.kernel import random_features
 from ntk_lab.kernel.folder import data_fingerprint
 from ntk_lab.kernel.matrix import KernelMatrix, rows_of
+from ntk_lab.kernel.source import identity_of
 from ntk_lab.predict.regression import Regression
 from ntk_lab.progress import Progress, Report
 from ntk_lab.solve.cholesky import cholesky_solve
@@ -74,7 +74,7 @@ class Fitting:
         if self.checkpoint is None:
             return None
         settings = {
-            "architecture": json.loads(self.matrix.job.net.to_json()),
+            **identity_of(self.matrix.job.net, self.matrix.job.x1),
             "x": data_fingerprint(self.matrix.job.x1),
             "y": fingerprint(self.y),
             "ridge": self.ridge,
