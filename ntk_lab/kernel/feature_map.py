@@ -77,6 +77,8 @@ class RandomFeatures:
                 f"shape {self._shape}."
             )
         n = x.shape[0]
+        if n == 0:
+            raise InputError("x holds no examples; at least one is needed.")
         step = min(n, self._step)
         for start in range(first, n, step):
             stop = min(start + step, n)

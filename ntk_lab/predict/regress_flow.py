@@ -63,9 +63,9 @@ def by_flow(
         (found.bound * sizes).reshape(*time.shape, outputs), depth, {}, memory, time=time,
     )  # fmt: skip
     if worst > fitting.tol and depth < n:
-        limit = "the memory allows no more" if room < min(n, fitting.max_iterations) else "no more"
+        limit = ", as many as the memory allows," if room < fitting.max_iterations else ""
         raise ConvergenceError(
-            f"after {depth} products ({limit}) the estimated relative error is {worst:.2g}, above "
+            f"after {depth} products{limit} the estimated relative error is {worst:.2g}, above "
             f"tol={fitting.tol:.1g}. Raise max_iterations, memory, tol or the ridge, or ask for "
             "shorter times. This error's `result` holds the regression so far.",
             result,
@@ -79,8 +79,7 @@ def _functions(space: KrylovSpace, times: np.ndarray, ridge: float, eps: float) 
     fewer = max(1, 3 * depth // 4)
     shape = len(times), columns
     coordinates = np.zeros((*shape, depth))
-    relative, bound = np.zeros(shape), np.zeros(shape)
-    moved, gaps = np.zeros(shape), np.zeros(shape)
+    bound, moved, gaps = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for m, size in enumerate(np.asarray(space.sizes)):
         diagonal, off = (np.asarray(a)[:, m] for a in (space.diagonal, space.off_diagonal))
         whole, part = (_tridiagonal(diagonal[:d], off[: d - 1]) for d in (depth, fewer))
@@ -92,11 +91,8 @@ def _functions(space: KrylovSpace, times: np.ndarray, ridge: float, eps: float) 
             outputs, moves = (_product(diagonal, off, v) for v in (found, gap))
             bound[k, m] = math.sqrt(max(gap @ moves, 0.0))
             gaps[k, m], moved[k, m] = size * np.linalg.norm(moves), size * np.linalg.norm(outputs)
-    if fewer < n and depth < n:
-        relative = gaps / np.where(moved > 0, moved, 1)
-    else:  # nothing is left out
-        bound = np.zeros(shape)
-    return _Found(coordinates, relative, bound)
+    left_out = float(depth < n)  # of a whole space nothing is
+    return _Found(coordinates, left_out * gaps / np.where(moved > 0, moved, 1), left_out * bound)
 
 
 def _tridiagonal(diagonal: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

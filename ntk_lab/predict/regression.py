@@ -84,6 +84,7 @@ class Regression:
         the NTK), or the posterior mean of their Gaussian process (of the NNGP). The kernel of test
         and training inputs is computed in blocks within the memory limit and never held.
         """
+        x = x if hasattr(x, "shape") else np.asarray(x)
         *times, m, outputs = self.coefficients.shape
         columns = np.moveaxis(self.coefficients.reshape(-1, m, outputs), 0, 1).reshape(m, -1)
         out = np.empty((x.shape[0], columns.shape[1]))
