@@ -95,8 +95,11 @@ def test_a_store_of_something_else_is_refused(folder, name):
         ntk.kernel.to_store(kernel, x, None, folder)
 
 
-@pytest.mark.parametrize("which", ["ntk", "nngp"])
-@pytest.mark.parametrize("method", ["cholesky", "cg", "store", "mesh", "nystrom"])
+# The kernel of the two outputs has rank two, too few for centres.
+CASES = [(m, w) for m in ("cholesky", "cg", "store", "mesh") for w in ("ntk", "nngp")]
+
+
+@pytest.mark.parametrize(("method", "which"), [*CASES, ("nystrom", "ntk")])
 def test_regressions_are_those_of_dense_algebra(folder, small_tiles, method, which):
     options = {
         "store": {"method": "cg", "store": folder},
