@@ -45,8 +45,8 @@ class FiniteKernel:
     --------
     >>> import jax, numpy as np, ntk_lab as ntk
     >>> net = ntk.nn.Sequential(ntk.nn.Dense(64), ntk.nn.Relu(), ntk.nn.Dense(1))
-    >>> x = np.random.default_rng(0).normal(size=(20, 4))
-    >>> params = net.init(jax.random.key(0), (4,), x.dtype)
+    >>> x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    >>> params = net.init(jax.random.key(0), (4,))
     >>> kernel = ntk.empirical.FiniteKernel(net.apply, params)
     >>> fitted = ntk.predict.regress(kernel, x, x[:, :1] - net.apply(params, x), ridge=1e-3)
     >>> (fitted.predict(x) + net.apply(params, x)).shape
@@ -88,7 +88,7 @@ class FiniteKernel:
 
     def operations(self, x: Any) -> float:
         """Operations for a pair of examples, about."""
-        few = jnp.zeros((_COUNTED, *x.shape[1:]), x.dtype)
+        few = jnp.asarray(np.zeros((_COUNTED, *x.shape[1:]), x.dtype))
         found = plan(
             self.f, self.params, few, few, outputs=self.outputs, method=self.method,
             select=self.select,
