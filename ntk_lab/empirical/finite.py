@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ntk_lab.empirical.arguments import Select, arguments
 from ntk_lab.empirical.fingerprint import constants, digest, program_text
