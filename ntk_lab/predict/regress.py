@@ -206,7 +206,13 @@ def _kept(
 
 
 def choose(method: str, n: int, size: int, memory: float) -> tuple[str, str]:
-    """A method for ``n`` examples of ``size`` bytes a number, and why."""
+    """A method for ``n`` examples of ``size`` bytes a number, and why.
+
+    EigenPro (arXiv:1703.10622) is not among them: with the same exact top 30 (100) eigenvectors as
+    preconditioner, its iteration took 125 (39) passes over the NTK of 800 sequences of mnist1d to
+    a residual of 1e-4 at ridge 0.1 where conjugate gradients took 20 (11), and 28 (11) against 9
+    (5) at ridge 3.
+    """
     needed, fits = cholesky_bytes(n, size), keeps(n, size, memory)
     if method == "cholesky" and not (fits and n <= LARGEST):
         raise InputError(

@@ -93,7 +93,7 @@ def test_the_error_reported_is_that_of_the_products():
     assert found.shape == (60, 300) == (60, phi.count)
     assert found.dtype == DTYPE
     error = np.linalg.norm(found @ found.T - kernel) / np.linalg.norm(kernel)
-    assert_close(phi.relative_error, error)
+    np.testing.assert_allclose(phi.relative_error, error, rtol=10 * np.finfo(DTYPE).eps)
     assert "300 of the ntk, relative error" in repr(phi)
 
 
@@ -130,7 +130,7 @@ BAD = {
     "which is 'gram'": {"which": "gram"},
     "expected \\(n, \\*shape\\)": {"x": X[:, 0]},
     "NaN": {"x": np.full((3, 10), np.nan, DTYPE)},
-    "Take fewer": {"memory": 3e5, "count": 3000},
+    "Take fewer": {"memory": 1.2e5, "count": 3000},
     "not a Gaussian process": {"net": Sequential(Relu(), dense())},
     "ends in GlobalAvgPool": {
         "net": Sequential(Conv(2, (3, 3)), Relu(), Flatten(), dense()),
