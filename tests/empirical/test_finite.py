@@ -140,6 +140,6 @@ def test_tokens_and_limits():
     found = ntk.predict.regress(kernel, tokens, np.ones((20, 1)), ridge=1.0)
     assert found.predict(tokens).shape == (20, 1)
     with pytest.raises(InputError, match="memory"):
-        ntk.predict.regress(KERNEL, X, Y, ridge=RIDGE, memory=1000)
+        ntk.predict.regress(KERNEL, X, Y, ridge=RIDGE, memory=100)
     with pytest.raises(InputError, match="of an architecture"):
         ntk.predict.regress(KERNEL, X, Y, ridge=RIDGE, method="features")
