@@ -32,11 +32,16 @@ def add_parser(commands: Any) -> None:
     add = regress.add_argument_group("regression").add_argument
     add("--which", choices=("ntk", "nngp"), default="ntk", help="kernel (default: %(default)s)")
     add("--ridge", type=float, required=True, metavar="X", help="added to the kernel's diagonal")
-    add("--method", choices=("auto", "cholesky", "cg", "nystrom"), default="auto",
+    add("--method", choices=("auto", "cholesky", "cg", "nystrom", "features"),
+        default="auto",
         help="(default: %(default)s, which says why)")
     add("--tol", type=float, metavar="X",
         help="bound on the relative residual (default: 1e-5, in float64 1e-9)")
     add("--centres", type=int, metavar="N", help="examples as centres of nystrom (default: 4096)")
+    add("--features", type=int, default=4096, metavar="N",
+        help="random features of features (default: %(default)s)")
+    add("--time", type=float, metavar="T",
+        help="learning rate x steps of gradient flow (default: trained to the end)")
     add("--memory", type=size, metavar="SIZE",
         help="such as 8GB; the data do not count (default: half of what is free)")
     add("--store", type=Path, metavar="FOLDER", help="keep the kernel on disk here")
@@ -73,14 +78,14 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> str:
         found = regress(
             net, x, y, ridge=args.ridge, which=args.which, method=args.method, tol=args.tol,
             memory=args.memory, centres=args.centres, store=args.store, seed=args.key,
-            checkpoint=args.output / "state", progress=lambda p: show(p.done, p.total, p.message),
+            checkpoint=None if args.time is not None else args.output / "state", time=args.time,
+            features=args.features, progress=lambda p: show(p.done, p.total, p.message),
         )  # fmt: skip
-    picked = found.details.get("examples")
     np.savez(
         args.output / "coefficients.npz",
         coefficients=found.coefficients,
         relative_residual=found.relative_residual,
-        examples=np.arange(x.shape[0]) if picked is None else picked,
+        examples=_examples(found, x.shape[0]),
     )
     lines = [str(found)]
     if args.test is not None:
@@ -90,6 +95,13 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> str:
         if args.test_targets is not None:
             lines.append(_error(predicted, read(args.test_targets), classes))
     return "\n".join(lines)
+
+
+def _examples(found: Any, n: int) -> np.ndarray:
+    """Numbers of the examples that coefficients belong to; none for random features."""
+    if found.features is not None:
+        return np.arange(0)
+    return found.details.get("examples", np.arange(n))
 
 
 def _make_folder(folder: Path) -> None:

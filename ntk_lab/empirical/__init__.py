@@ -9,6 +9,7 @@ from ntk_lab.empirical.effective_rank import participation_ratio as participatio
 from ntk_lab.empirical.eigenspaces import choose_k as choose_k
 from ntk_lab.empirical.evolution import Evolution as Evolution
 from ntk_lab.empirical.evolution import kernel_evolution as kernel_evolution
+from ntk_lab.empirical.finite import FiniteKernel as FiniteKernel
 from ntk_lab.empirical.linearize import linearize as linearize
 from ntk_lab.empirical.monte_carlo import MonteCarloKernel as MonteCarloKernel
 from ntk_lab.empirical.monte_carlo import monte_carlo_kernel as monte_carlo_kernel
@@ -36,6 +37,7 @@ __all__ = [
     "AfterKernels",
     "EmpiricalPlan",
     "Evolution",
+    "FiniteKernel",
     "MonteCarloKernel",
     "Operator",
     "ParameterPlan",

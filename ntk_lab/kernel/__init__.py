@@ -5,6 +5,8 @@ from ntk_lab.kernel.covariance import Covariance as Covariance
 from ntk_lab.kernel.evaluate import evaluate as evaluate
 from ntk_lab.kernel.evaluate import is_gaussian as is_gaussian
 from ntk_lab.kernel.evaluate import plan_kernel as plan_kernel
+from ntk_lab.kernel.feature_map import RandomFeatures as RandomFeatures
+from ntk_lab.kernel.feature_map import random_features as random_features
 from ntk_lab.kernel.layout import Need as Need
 from ntk_lab.kernel.matrix import KernelMatrix as KernelMatrix
 from ntk_lab.kernel.plan import Plan as Plan
@@ -29,6 +31,7 @@ __all__ = [
     "KernelMatrix",
     "Need",
     "Plan",
+    "RandomFeatures",
     "ShardedMatrix",
     "State",
     "StoredKernel",
@@ -39,5 +42,6 @@ __all__ = [
     "moments",
     "open_store",
     "plan_kernel",
+    "random_features",
     "to_store",
 ]

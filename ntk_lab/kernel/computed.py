@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ntk_lab.errors import InputError
-from ntk_lab.kernel.evaluate import evaluate, plan_kernel
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.grid import Grid
 from ntk_lab.kernel.masked import Masked
 from ntk_lab.kernel.plan import available_memory
 from ntk_lab.kernel.result import Kernel
+from ntk_lab.kernel.source import check_shape, kernels_of, operations_of
 
 # Entries of a tile at most: of vectors, larger ones are no faster.
 _LARGEST = 2048
@@ -23,6 +23,8 @@ _OPERATIONS = 2e9
 _COPIES = 8
 # Rows of a tile at least, where memory allows: a tile is a file, and a file is not for one pair.
 _SMALLEST = 16
+# Bytes for the kernel of one pair, whatever the limit.
+_ENOUGH = 2**40
 # Rows of the data that are looked at together.
 _ROWS = 2**14
 
@@ -33,7 +35,7 @@ class Computed(Grid):
     Parameters
     ----------
     net
-        The architecture.
+        The architecture, or what computes its kernel itself (`ntk_lab.kernel.source.Computes`).
     x1, x2
         Inputs ``(n1, *shape)`` and ``(n2, *shape)``; ``x2=None`` means ``x1``. Anything with a
         ``shape`` whose slices are arrays: NumPy and JAX arrays, memory maps, Zarr and dask
@@ -59,8 +61,8 @@ class Computed(Grid):
                 f"x1 has examples of shape {self.x1.shape[1:]} and x2 of {self.x2.shape[1:]}; "
                 "they must be equal. Inputs are (n, *shape), batch first and channels last."
             )
-        net.output_shape(tuple(self.x1.shape[1:]))
-        first = evaluate(net, self.x1[:1], self.x2[:1]).ntk
+        check_shape(net, tuple(self.x1.shape[1:]))
+        first = kernels_of(net, self.x1[:1], self.x2[:1], _ENOUGH).ntk
         self.dtype, self.trailing = np.dtype(first.dtype), first.shape[2:]
         self.shape = (_length(self.x1), _length(self.x2))
         self.memory = available_memory(None if memory is None else int(memory), math.inf)
@@ -82,7 +84,7 @@ class Computed(Grid):
 
     def piece(self, x1: Any, x2: Any) -> Kernel:
         """Both kernels of some examples, within the memory limit."""
-        return evaluate(self.net, x1, x2, memory_limit=self.memory - self.bytes // 2)
+        return kernels_of(self.net, x1, x2, self.memory - self.bytes // 2)
 
     @property
     def operations(self) -> float:
@@ -93,11 +95,7 @@ class Computed(Grid):
     @property
     def _operations(self) -> float:
         """Elementwise results of a pair of examples."""
-        if isinstance(self.x1, Graph):
-            return 1e3
-        few = (256, *self.x1.shape[1:])
-        dtype = self.dtype if self.net.vocabulary_size is None else np.int32
-        return plan_kernel(self.net, few, few, dtype, 2**62).operations / 256**2
+        return operations_of(self.net, self.x1, self.dtype)
 
     def _side(self, entry: int) -> int:
         """Rows of a tile that takes a few seconds and leaves half of the memory to compute it."""

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -18,6 +17,7 @@ import numpy as np
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.computed import Computed, blocks
 from ntk_lab.kernel.native import available
+from ntk_lab.kernel.source import identity_of
 from ntk_lab.kernel.stored import (
     MANIFEST,
     StoredKernel,
@@ -31,7 +31,7 @@ from ntk_lab.kernel.stored import (
 def manifest(net: Any, job: Computed, x2: Any, names: Sequence[str]) -> dict[str, Any]:
     """What decides the numbers of a kernel, and the size of its tiles."""
     return {
-        "architecture": json.loads(net.to_json()),
+        **identity_of(net, job.x1),
         "x1": data_fingerprint(job.x1),
         "x2": None if x2 is None else data_fingerprint(job.x2),
         "shape": [*job.shape, *job.trailing],

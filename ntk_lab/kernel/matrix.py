@@ -30,7 +30,8 @@ class KernelMatrix:
             raise InputError(
                 f"outputs have positions of their own (a kernel of shape (n, n, "
                 f"{', '.join(map(str, job.trailing))})); regression needs one number for each "
-                "pair of examples. End the network in Flatten or a pooling layer, and Dense."
+                "pair of examples. End the network in Flatten or a pooling layer, and Dense; of a "
+                'FiniteKernel take outputs="trace".'
             )
         self.job, self.which = job, which
         self.shape, self.dtype = job.shape, job.dtype

@@ -18,6 +18,7 @@ from ntk_lab.kernel.evaluate import carried, tile_of
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.masked import Masked
 from ntk_lab.kernel.matrix import KernelMatrix
+from ntk_lab.kernel.source import Computes
 from ntk_lab.kernel.state import Inputs
 
 
@@ -60,9 +61,11 @@ class ShardedMatrix(KernelMatrix):
         self._rows = -(-share // self._side) * self._side * mesh.size
         x = np.asarray(job.x1)
         padded = np.concatenate([x, np.repeat(x[-1:], self._rows - n, axis=0)])
-        vocabulary = job.net.vocabulary_size
-        self._x = self._spread(padded.astype(job.dtype) if vocabulary is None else padded)
-        self._carry = carried(job.net, self._x)
+        finite = isinstance(job.net, Computes)
+        floating = not finite and job.net.vocabulary_size is None
+        self._x = self._spread(padded.astype(job.dtype) if floating else padded)
+        self._carry = None if finite else carried(job.net, self._x)
+        self._arrays = job.net.arrays if finite else ()
 
     def product(self, v: np.ndarray, precise: bool = True) -> np.ndarray:
         """``K @ v`` for ``v`` of shape ``(n, m)``, the same on each process, in float64.
@@ -75,8 +78,8 @@ class ShardedMatrix(KernelMatrix):
         padded[:n] = v
         with jax.enable_x64(True if precise else jnp.result_type(float) == jnp.float64):
             out = _product(
-                self.job.net, self._carry, self.which, self.mesh, self._side, self._x,
-                self._spread(padded),
+                self.job.net, self._carry, self.which, self.mesh, self._side, self._arrays,
+                self._x, self._spread(padded),
             )  # fmt: skip
         # Every device has all of it.
         return np.asarray(out.addressable_data(0), np.float64)[:n]
@@ -100,17 +103,17 @@ class ShardedMatrix(KernelMatrix):
 
 
 @compiled(static_argnums=(0, 1, 2, 3, 4))
-def _product(net: Any, carry: Any, which: str, mesh: Mesh, side: int, x: jax.Array, v: jax.Array):
+def _product(net: Any, carry: Any, which: str, mesh: Mesh, side: int, arrays: Any, x, v):
     axis = mesh.axis_names[0]
     ring = partial(_ring, net, carry, which, axis, mesh.size, side)
     # What devices hold differs in loops in ways that shard_map does not follow.
     spread = jax.shard_map(
-        ring, mesh=mesh, in_specs=(P(axis), P(axis)), out_specs=P(), check_vma=False
+        ring, mesh=mesh, in_specs=(P(), P(axis), P(axis)), out_specs=P(), check_vma=False
     )
-    return spread(x, v)
+    return spread(arrays, x, v)
 
 
-def _ring(net, carry, which, axis, devices: int, side: int, x: jax.Array, v: jax.Array):
+def _ring(net, carry, which, axis, devices: int, side: int, arrays, x: jax.Array, v: jax.Array):
     """One device's part: its rows against those that come by, which take their share along."""
     half = devices // 2
     to_left = [(s, (s - 1) % devices) for s in range(devices)]
@@ -120,7 +123,7 @@ def _ring(net, carry, which, axis, devices: int, side: int, x: jax.Array, v: jax
         if step:
             guests = jax.lax.ppermute(guests, axis, to_left)
         both = step > 0 and 2 * step != devices
-        tile = partial(_tile, net, carry, which, side, step == 0)
+        tile = partial(_tile, net, carry, arrays, which, side, step == 0)
         out, taken = _blocks(tile, side, both, x, v, guests, out)
         guests = (*guests[:2], taken)
     out = out + jax.lax.ppermute(guests[2], axis, home)
@@ -153,7 +156,9 @@ def _add(sums: jax.Array, at, block: jax.Array, v: jax.Array, of, side: int) -> 
     return jax.lax.dynamic_update_slice_in_dim(sums, old + new, at, axis=0)
 
 
-def _tile(net, carry, which, side: int, own: bool, rows, columns, i, j) -> jax.Array:
+def _tile(net, carry, arrays, which, side: int, own: bool, rows, columns, i, j) -> jax.Array:
+    if isinstance(net, Computes):
+        return net.traced(arrays, which, rows, columns)
     index = jnp.arange(side)
     same = (i + index[:, None] == j + index[None, :]) & own
     return getattr(tile_of(net, Inputs.of(rows, columns, carry=carry, same=same)), which)

@@ -39,7 +39,8 @@ def to_store(
     Parameters
     ----------
     net
-        An architecture that can be written as JSON (`ntk_lab.nn.Module`).
+        An architecture that can be written as JSON (`ntk_lab.nn.Module`), or the kernels of a
+        finite network (`ntk_lab.empirical.FiniteKernel`).
     x1, x2
         Inputs ``(n1, *shape)`` and ``(n2, *shape)``; ``x2=None`` means ``x1``, and one half of the
         matrix is computed and kept. Memory maps, Zarr and dask arrays are read a tile at a time.

@@ -1,24 +1,34 @@
 """The ways in which `regress` solves."""
 
-import json
 import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from ntk_lab.checkpoints import Folder, fingerprint
 from ntk_lab.errors import InputError
+from ntk_lab.kernel import random_features
 from ntk_lab.kernel.folder import data_fingerprint
 from ntk_lab.kernel.matrix import KernelMatrix, rows_of
 from ntk_lab.kernel.sharded import ShardedMatrix
+from ntk_lab.kernel.source import identity_of
 from ntk_lab.predict.regression import Regression
 from ntk_lab.progress import Progress, Report
 from ntk_lab.solve.cholesky import cholesky_solve
 from ntk_lab.solve.host import host_conjugate_gradient
-from ntk_lab.solve.inducing import Inducing, Sums, accumulate, falkon, solve_sums, unexplained
+from ntk_lab.solve.inducing import (
+    Inducing,
+    Sums,
+    accumulate,
+    falkon,
+    solve_features,
+    solve_sums,
+    unexplained,
+)
 from ntk_lab.solve.pivoted import LowRankInverse, pivoted_cholesky
 from ntk_lab.solve.tiled import Tiled, product
 
@@ -29,6 +39,8 @@ _SHARE, _COLUMNS = 0.15, 4096
 # Centres beyond which going through the kernel again is quicker than a matrix of their products.
 _SUMMED = 8192
 _LOOKED_AT = 512
+# Share of the memory for products of random features.
+_SUMS = 0.7
 
 
 @dataclass
@@ -63,7 +75,7 @@ class Fitting:
         if self.checkpoint is None:
             return None
         settings = {
-            "architecture": json.loads(self.matrix.job.net.to_json()),
+            **identity_of(self.matrix.job.net, self.matrix.job.x1),
             "x": data_fingerprint(self.matrix.job.x1),
             "y": fingerprint(self.y),
             "ridge": self.ridge,
@@ -82,15 +94,16 @@ class Fitting:
 
     def done(
         self, method: str, reason: str, centres: Any, value: np.ndarray, residual: np.ndarray,
-        iterations: int, memory: float | None, **details: Any,
+        iterations: int, memory: float | None, features: Any = None, **details: Any,
     ) -> Regression:  # fmt: skip
         """The result."""
         sizes = np.linalg.norm(self.y, axis=0) * residual
-        exact = method != "nystrom"
+        exact = method not in ("nystrom", "features")
         bound = sizes / (2 * self.ridge**0.5) if self.ridge > 0 else np.full_like(sizes, np.inf)
         return Regression(
             self.matrix.job.net, self.matrix.which, centres, value, method, reason, self.ridge,
             residual, bound if exact else np.full_like(sizes, np.nan), iterations, details, memory,
+            features,
         )  # fmt: skip
 
 
@@ -169,7 +182,7 @@ def by_nystrom(
     fitting: Fitting, picked: np.ndarray, reason: str, memory: float | None
 ) -> Regression:
     """Least squares on some examples as centres."""
-    matrix, y, m, n = fitting.matrix, fitting.y, len(picked), len(fitting.y)
+    matrix, m, n = fitting.matrix, len(picked), len(fitting.y)
     needed = 8 * m**2 * 4
     if needed > matrix.job.memory:
         raise InputError(
@@ -185,16 +198,7 @@ def by_nystrom(
         return matrix.against(inputs, first=first)
 
     if m <= _SUMMED:
-        stored = folder.read("state.npz") if folder is not None else None
-        sums = None
-        if stored is not None:
-            sums = Sums(stored["gram"], stored["moments"], stored["square"], int(stored["rows"]))
-
-        def watch(sums: Sums) -> None:
-            fitting.report(sums.rows, n, "products of the centres")
-            fitting.write(folder, sums._asdict())
-
-        total = accumulate(blocks, y, m, sums, watch)
+        total = summed(fitting, folder, blocks, m, "products of the centres")
         found = solve_sums(centres, total, fitting.ridge)
     else:
         found = _falkon(fitting, folder, blocks, centres)
@@ -206,6 +210,42 @@ def by_nystrom(
         "nystrom", reason, inputs, found.value, found.relative_residual, found.iterations, memory,
         unexplained=unexplained(centres, looked, part.diagonal().astype(np.float64)),
         train_error=found.train_error, examples=picked,
+    )  # fmt: skip
+
+
+def summed(fitting: Fitting, folder: Folder | None, blocks: Any, m: int, message: str) -> Sums:
+    """Sums over all rows, from the checkpoint on."""
+    stored = folder.read("state.npz") if folder is not None else None
+    sums = None
+    if stored is not None:
+        sums = Sums(stored["gram"], stored["moments"], stored["square"], int(stored["rows"]))
+
+    def watch(sums: Sums) -> None:
+        fitting.report(sums.rows, len(fitting.y), message)
+        fitting.write(folder, sums._asdict())
+
+    return accumulate(blocks, fitting.y, m, sums, watch)
+
+
+def by_features(fitting: Fitting, count: int, reason: str, memory: float | None) -> Regression:
+    """Ridge regression on random features."""
+    job, sums = fitting.matrix.job, 8 * count**2 * 4
+    if sums > _SUMS * job.memory:
+        raise InputError(
+            f"{count} features need {sums / 1e9:.3g} GB for their products, but at most "
+            f"{_SUMS:.0%} of memory={job.memory / 1e9:.3g} GB are for these. Take fewer, or allow "
+            "more."
+        )
+    phi = random_features(
+        job.net, job.x1, count=count, key=jax.random.key(fitting.seed),
+        which=fitting.matrix.which, memory=job.memory - sums,
+    )  # fmt: skip
+    folder = fitting.folder("features", features=count, seed=fitting.seed)
+    total = summed(fitting, folder, lambda first: phi.blocks(job.x1, first), phi.count, "features")
+    found = solve_features(total, fitting.ridge)
+    return fitting.done(
+        "features", reason, None, found.value, found.relative_residual, found.iterations, memory,
+        phi, kernel_error=phi.relative_error, train_error=found.train_error,
     )  # fmt: skip
 
 

@@ -12,6 +12,19 @@ from ntk_lab.solve.conjugate_gradient import Solution, conjugate_gradient
 HostProduct = Callable[[np.ndarray], np.ndarray]
 
 
+def on_host(function: HostProduct) -> Callable[[jax.Array], jax.Array]:
+    """A function of NumPy arrays as one of JAX arrays, run in the precision of this moment."""
+    outside = jnp.result_type(float) == jnp.float64
+
+    def call(v: jax.Array) -> jax.Array:
+        host = np.asarray(v)
+        with jax.enable_x64(outside):
+            found = function(host)
+        return jnp.asarray(found)
+
+    return call
+
+
 def host_conjugate_gradient(
     apply: HostProduct,
     y: np.ndarray,
@@ -29,27 +42,20 @@ def host_conjugate_gradient(
     """
     outside = jnp.result_type(float) == jnp.float64
 
-    def on_device(function: HostProduct) -> Callable[[jax.Array], jax.Array]:
-        def call(v: jax.Array) -> jax.Array:
-            host = np.asarray(v)
-            with jax.enable_x64(outside):
-                found = function(host)
-            return jnp.asarray(found)
-
-        return call
-
     def tell(used: int, value: Any, relative: np.ndarray) -> None:
         host = np.asarray(value)
         if watch is not None:
             with jax.enable_x64(outside):
                 watch(used, host, relative)
 
+    products = on_host(apply), on_host(precondition)
+    exactly = None if exact is None else on_host(exact)
     with jax.enable_x64(True):
         found = conjugate_gradient(
-            on_device(apply),
+            products[0],
             jnp.asarray(y, jnp.float64),
-            precondition=on_device(precondition),
-            exact=None if exact is None else on_device(exact),
+            precondition=products[1],
+            exact=exactly,
             start=None if start is None else jnp.asarray(start, jnp.float64),
             watch=tell,
             tol=tol,

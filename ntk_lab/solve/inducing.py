@@ -84,23 +84,42 @@ def solve_sums(centres: np.ndarray, sums: Sums, ridge: float) -> Inducing:
     number is that of the kernel and not its square.
     """
     upper = _root(centres)
-    gram = np.tril(sums.gram)
-    gram = gram + np.tril(gram, -1).T
+    gram = _whole(sums)
     inner = solve_triangular(upper, gram, trans=1, check_finite=False)
     inner = solve_triangular(upper, inner.T, trans=1, check_finite=False)
-    inner = (inner + inner.T) / 2
+    right = solve_triangular(upper, sums.moments, trans=1, check_finite=False)
+    inside = _solved((inner + inner.T) / 2, right, ridge, "centres or none that are duplicates")
+    value = solve_triangular(upper, inside, check_finite=False)
+    return _described(gram, sums, value, ridge * (centres.astype(np.float64) @ value))
+
+
+def solve_features(sums: Sums, ridge: float) -> Inducing:
+    """Minimizer ``a`` of ``|y - F a|^2 + ridge |a|^2``, with ``F`` in place of ``K_nm``."""
+    gram = _whole(sums)
+    value = _solved(gram.copy(), sums.moments, ridge, "features")
+    return _described(gram, sums, value, ridge * value)
+
+
+def _whole(sums: Sums) -> np.ndarray:
+    lower = np.tril(sums.gram)
+    return lower + np.tril(lower, -1).T
+
+
+def _solved(inner: np.ndarray, right: np.ndarray, ridge: float, others: str) -> np.ndarray:
     inner[np.diag_indices(len(inner))] += ridge
     factor, failed = lapack.dpotrf(inner, lower=1, overwrite_a=1)
     if failed:
         raise NumericalError(
-            f"least squares on these centres is singular to rounding with ridge={ridge:.2g}: "
-            "raise the ridge, or take fewer centres or none that are duplicates."
+            f"least squares is singular to rounding with ridge={ridge:.2g}: raise the ridge, or "
+            f"take fewer {others}."
         )
-    right = solve_triangular(upper, sums.moments, trans=1, check_finite=False)
-    inside, _ = lapack.dpotrs(factor, right, lower=1)
-    value = solve_triangular(upper, inside, check_finite=False)
+    return lapack.dpotrs(factor, right, lower=1)[0]
+
+
+def _described(gram: np.ndarray, sums: Sums, value: np.ndarray, shrunk: np.ndarray) -> Inducing:
+    """The solution with its residual and training error; ``shrunk`` is the ridge's part."""
     fitted = gram @ value
-    left = sums.moments - fitted - ridge * (centres.astype(np.float64) @ value)
+    left = sums.moments - fitted - shrunk
     squares = sums.square - 2 * (sums.moments * value).sum(axis=0) + (value * fitted).sum(axis=0)
     error = np.sqrt(np.maximum(squares, 0) / np.where(sums.square > 0, sums.square, 1))
     return Inducing(value, _relative(left, sums.moments), error, 1)
