@@ -112,6 +112,21 @@ def test_classes_have_an_accuracy(files, capsys):
     assert y.shape == (40, 2)
 
 
+def test_random_features_and_training_for_some_time(files, capsys):
+    test = ["--test", files / "x.npy", "--test-targets", f"{files / 'data.npz'}:y"]
+    options = ["--method", "features", "--features", "300", "--ridge", "0.1"]
+    assert regress(files, *options, *test) == 0
+    assert "RandomFeatures(300 of the ntk, relative error 0." in capsys.readouterr().out
+    with np.load(files / "fit" / "coefficients.npz") as found:
+        assert found["coefficients"].shape == (300, 1)
+        assert found["examples"].shape == (0,)
+    assert regress(files, "--resume", "--time", "50", "--ridge", "0", *test) == 0
+    assert "by lanczos" in capsys.readouterr().out
+    flow = ntk.predict.gradient_flow(NET.kernel(X).ntk, Y, NET.kernel(X).ntk)
+    expected, found = flow.at(50.0).test.mean, np.load(files / "fit" / "predictions.npy")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_a_regression_that_is_not_solved_has_its_own_exit_code(files, capsys):
     linear = ntk.nn.Sequential(ntk.nn.Dense(1)).to_json()
     (files / "linear.json").write_text(linear)

@@ -69,6 +69,7 @@ def test_convolutions_and_pooling(name, which):
     assert np.abs(z).max() < 4.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["nngp", "ntk"])
 @pytest.mark.parametrize(("net", "x"), [(SHALLOW, X), (DEEP, X)], ids=["shallow", "deep"])
 def test_the_error_falls_as_the_root_of_the_count(net, x, which):
@@ -82,6 +83,7 @@ def test_the_error_falls_as_the_root_of_the_count(net, x, which):
     assert errors[-1] < 0.2
 
 
+@pytest.mark.slow
 def test_bias_of_deep_networks_falls_faster_than_the_error():
     z = scores(DEEP, X[:6], "ntk", draws=25, count=512)
     assert np.abs(z).max() < 5
