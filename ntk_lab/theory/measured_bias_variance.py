@@ -135,10 +135,8 @@ def _measured(
     x, y, x_test, y_test = data
 
     def repetition(key: Array) -> tuple[BiasVariance, Array]:
-        by_inputs, by_noise, by_initialization = (
-            jax.random.split(part, count)
-            for part, count in zip(jax.random.split(key, 3), draws, strict=True)
-        )
+        of_data, of_models = jax.random.split(key)
+        by_initialization = jax.random.split(of_models, draws[2])
 
         def fitted(initial: Array, chosen: Array, of_noise: Array) -> tuple[Array, Array]:
             labels = y[chosen] + scale * jax.random.normal(of_noise, y[chosen].shape, y.dtype)
@@ -146,14 +144,15 @@ def _measured(
             return predictor(x_test), jnp.mean(jnp.sum((predictor(x[chosen]) - labels) ** 2, 1))
 
         def of_inputs(inputs: Array) -> tuple[Array, Array]:
-            chosen = jax.random.choice(inputs, len(x), (n,), replace=False)
-            # Noise is fresh to every set of inputs; features are computed once for all of it.
-            noises = jax.vmap(lambda k: jax.random.fold_in(inputs, jax.random.bits(k)))(by_noise)
+            of_choice, of_noise = jax.random.split(inputs)
+            chosen = jax.random.choice(of_choice, len(x), (n,), replace=False)
+            noises = jax.random.split(of_noise, draws[1])
+            # Noise innermost: features are then computed once for all draws of it.
             over_noise = jax.vmap(fitted, (None, None, 0))
             over_initialization = jax.vmap(over_noise, (0, None, None), 1)
             return over_initialization(by_initialization, chosen, noises)
 
-        predictions, residuals = jax.vmap(of_inputs)(by_inputs)
+        predictions, residuals = jax.vmap(of_inputs)(jax.random.split(of_data, draws[0]))
         return bias_variance(predictions, y_test), jnp.mean(residuals)
 
     return jax.lax.map(repetition, keys)

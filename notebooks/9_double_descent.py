@@ -1,0 +1,261 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 9. More parameters than data
+#
+# Classical statistics: with more parameters bias falls, variance grows, and beyond as many
+# parameters as data there is only overfitting. Random features, NTK regression and networks do that
+# up to a peak, and then get better again: *double descent*
+# ([arXiv:2008.06786](https://arxiv.org/abs/2008.06786)). Here the whole curve is predicted from
+# the eigenvalues of a kernel on scikit-learn's digits (odd against even, labels with Gaussian noise
+# of variance 0.5), for random features
+# ([arXiv:2311.14646](https://arxiv.org/abs/2311.14646)), and measured beside it: with the parts
+# of the variance that come of the choice of data, of their noise, and of the random features
+# ([arXiv:2011.03321](https://arxiv.org/abs/2011.03321)).
+
+# %%
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+import ntk_lab as ntk
+
+jax.config.update("jax_enable_x64", True)  # near the peak systems of equations are ill-conditioned
+theory, NOISE, KEY = ntk.theory, 0.5, jax.random.key(0)
+images, classes = ntk.data.digits(train=1700, test=97).train
+x = np.asarray(images, np.float64).reshape(len(images), -1)
+y = np.where(classes % 2 == 1, 1.0, -1.0)[:, None]
+
+# %% [markdown]
+# ## Random features
+#
+# One hidden layer of $p$ ReLU neurons stays as it is drawn; its readout is fitted to $n$ images by
+# ridge regression. Theory knows the kernel of infinitely many neurons alone: its eigenvalues on all
+# 1700 images, and how much of the labels each mode carries.
+
+
+# %%
+def neurons(p):
+    """Random features."""
+    return ntk.nn.Sequential(ntk.nn.Dense(p, 2**0.5), ntk.nn.Relu())
+
+
+N, RIDGE = 100, 1e-3
+modes = theory.kernel_modes(neurons(8).kernel(jnp.asarray(x)).nngp, y)
+
+
+def predicted(n, p, ridge):
+    """Of random features."""
+    return theory.random_feature_curve(*modes, n, p, ridge=ridge, noise=NOISE)
+
+
+def measured(regressor, n, inputs=x, repeats=15, draws=(2, 2, 2)):
+    """Against labels without noise of all images."""
+    data = jnp.asarray(inputs), jnp.asarray(y)
+    return theory.measured_bias_variance(
+        regressor, data, data, n, key=KEY, repeats=repeats, draws=draws, noise=NOISE
+    )
+
+
+WIDTHS, SIZES = (10, 30, 60, 80, 100, 125, 200, 400, 1000), (30, 60, 160, 300)
+in_p = {p: measured(theory.RandomFeatures(neurons(p), RIDGE), N) for p in WIDTHS}
+in_n = {n: measured(theory.RandomFeatures(neurons(N), RIDGE), n) for n in SIZES} | {N: in_p[N]}
+best = {p: float(theory.optimal_ridge(*modes, N, p, noise=NOISE)) for p in (30, 100, 400)}
+at_best = {p: measured(theory.RandomFeatures(neurons(p), r), N) for p, r in best.items()}
+
+# %%
+line = np.sort(np.concatenate([np.geomspace(8, 1200, 60), np.linspace(85, 118, 34)]))
+by_p, by_n = predicted(N, line, RIDGE), predicted(line, N, RIDGE)
+coarse = np.geomspace(8, 1200, 16)
+ridge_p = theory.optimal_ridge(*modes, N, coarse, noise=NOISE)
+ridge_n = theory.optimal_ridge(*modes, coarse, N, noise=NOISE)
+best_p, best_n = predicted(N, coarse, ridge_p), predicted(coarse, N, ridge_n)
+kernel = theory.learning_curve(*modes, float(N), ridge=RIDGE, noise=NOISE).test_error - NOISE
+
+BLUE, GREEN, ORANGE, PINK, GREY = "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#777777"
+figure, ax = plt.subplots(1, 3, figsize=(15, 4.4), layout="constrained")
+
+
+def points(a, found, colour, marker="o"):
+    """Measured errors with two standard errors."""
+    value, error = np.array([m.error for m in found.values()]).T
+    a.errorbar(list(found), value, 2 * error, fmt=marker, color=colour, ms=4)
+
+
+ax[0].plot(line, by_p.parts.error, color=BLUE, label=f"ridge {RIDGE}")
+ax[0].plot(coarse, best_p.parts.error, color=GREEN, label="best ridge for each $p$")
+ax[0].axhline(float(kernel), color=GREY, linestyle=":", label="$p = \\infty$: the kernel")
+points(ax[0], in_p, BLUE)
+points(ax[0], at_best, GREEN)
+ax[0].set(xlabel="random features $p$", ylabel="test error", title=f"$n$ = {N} images",
+          ylim=(0.25, 5))  # fmt: skip
+ax[1].plot(line, by_n.parts.error, color=BLUE, label=f"ridge {RIDGE}")
+ax[1].plot(coarse, best_n.parts.error, color=GREEN, label="best ridge for each $n$")
+points(ax[1], in_n, BLUE)
+points(ax[1], {N: at_best[N]}, GREEN)
+ax[1].set(xlabel="images $n$", ylabel="test error", title=f"$p$ = {N} random features",
+          ylim=(0.25, 5))  # fmt: skip
+NAMES = {
+    "bias": ("bias$^2$", GREY), "data": ("variance: images", PINK),
+    "initialization": ("features", ORANGE), "data_initialization": ("images x features", BLUE),
+    "noise": ("noise", GREEN), "noise_initialization": ("noise x features", "#D55E00"),
+}  # fmt: skip
+for name, (label, colour) in NAMES.items():
+    ax[2].plot(line, getattr(by_p.parts, name), color=colour, label=label)
+    value = np.array([getattr(m.mean, name) for m in in_p.values()])
+    error = np.array([getattr(m.standard_error, name) for m in in_p.values()])
+    ax[2].errorbar(WIDTHS, value, 2 * error, fmt="o", color=colour, ms=4)
+ax[2].set(xlabel="random features $p$", ylabel="part of the test error", ylim=(1e-3, 300),
+          title=f"its parts, ridge {RIDGE}")  # fmt: skip
+ax[2].legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+for a in ax:
+    a.set(xscale="log", yscale="log")
+for a in ax[:2]:
+    a.set_yticks((0.3, 0.5, 1, 2, 4), ("0.3", "0.5", "1", "2", "4"))
+    a.tick_params(axis="y", which="minor", labelleft=False)
+    a.axvline(N, color="k", linewidth=0.5)
+    a.legend(frameon=False, fontsize=8)
+plt.show()
+
+# %% [markdown]
+# Lines are theory, points are measured (two standard errors). The peak is at $p = n$ from either
+# side: more *data* hurt as well, if the model is as large. It is no bias: that falls all the way.
+# It is variance, and most of it interactions, of features with noise and with the choice of images:
+# what an ensemble over features would average away. The best ridge takes the peak away, and then
+# more of either is better.
+#
+# ## NTK regression
+#
+# The linearization of a finite network: its gradients are the features. Where is the peak now? At
+# as many *independent* gradients as examples. To make that happen at small $n$, inputs are the six
+# leading principal components, whitened. A ReLU network of width $m$ has $7m$ parameters; scaling a
+# neuron's input weights up and its output weight down changes nothing, which leaves $6m$.
+
+# %%
+D, FEW, TINY, COMPONENTS = 6, 60, 1e-6, np.linalg.svd(x - x.mean(0), full_matrices=False)[0]
+inputs = COMPONENTS[:, :D] * len(x) ** 0.5
+
+
+def network(m):
+    """One hidden layer."""
+    return ntk.nn.Sequential(ntk.nn.Dense(m, 2**0.5), ntk.nn.Relu(), ntk.nn.Dense(1))
+
+
+def independent(m):
+    """Rank of the gradients on all images."""
+    net = network(m)
+    params = net.init(KEY, (D,))
+    jacobian = jax.vmap(jax.grad(lambda p, x: net.apply(p, x[None])[0, 0]), (None, 0))
+    gradients = jacobian(params, jnp.asarray(inputs))
+    flat = [np.asarray(g).reshape(len(x), -1) for g in jax.tree.leaves(gradients)]
+    return int(np.linalg.matrix_rank(np.concatenate(flat, 1)))
+
+
+NTK_WIDTHS, NET_WIDTHS = (3, 6, 8, 10, 12, 15, 30, 100), (2, 4, 7, 10, 14, 20, 50)
+ranks = {m: independent(m) for m in (3, 10)}
+print("width: independent gradients", ranks)
+by_ntk = {
+    D * m: measured(theory.GradientFeatures(network(m), TINY), FEW, inputs) for m in NTK_WIDTHS
+}
+ntk_modes = theory.kernel_modes(network(8).kernel(jnp.asarray(inputs)).ntk, y)
+as_if = theory.random_feature_curve(
+    *ntk_modes, FEW, np.append(line * 0.6, np.inf), ridge=TINY, noise=NOISE
+)
+
+# %% [markdown]
+# ## Trained networks
+#
+# The same networks with all parameters trained by Adam for 2000 steps on the full batch.
+
+# %%
+STEPS = 2000
+adam = optax.adam(optax.cosine_decay_schedule(0.02, STEPS))
+trained = {
+    (D + 1) * m: measured(theory.TrainedNetwork(network(m), adam, STEPS), FEW, inputs, 4, (3, 1, 3))
+    for m in NET_WIDTHS
+}
+
+# %%
+figure, ax = plt.subplots(1, 2, figsize=(11.5, 4.4), layout="constrained")
+ax[0].plot(
+    line * 0.6, as_if.parts.error[:-1], color=ORANGE, label="as if gradients were independent"
+)
+ax[0].axhline(float(as_if.parts.error[-1]), color=GREY, linestyle=":", label="infinite width")
+points(ax[0], by_ntk, BLUE)
+ax[0].set(xlabel="independent gradients, $6m$", ylabel="test error", title="NTK regression")
+points(ax[1], trained, BLUE)
+ax[1].plot(list(trained), [m.error[0] for m in trained.values()], color=BLUE, label="test error")
+ax[1].plot(list(trained), [m.train_error.mean() for m in trained.values()], "s--", color=PINK,
+           label="training error")  # fmt: skip
+ax[1].plot(list(trained), [float(m.mean.bias) for m in trained.values()], "^:", color=GREY,
+           label="bias$^2$")  # fmt: skip
+ax[1].set(xlabel="parameters, $7m$", ylabel="error", ylim=(1e-3, None), title="trained networks")
+for a in ax:
+    a.axvline(FEW, color="k", linewidth=0.5, label=f"$n$ = {FEW}")
+    a.set(xscale="log", yscale="log")
+    a.legend(frameon=False, fontsize=8)
+plt.show()
+
+# %% [markdown]
+# ## The claims, checked
+
+
+# %%
+def report(claim, predicted, found, name=None):
+    """One line; the relative distance and that in standard errors."""
+    value, error = found.error
+    if name is not None:
+        value, error = (float(getattr(v, name)) for v in (found.mean, found.standard_error))
+    z, off = (value - predicted) / error, value / predicted - 1
+    print(f"{claim}: predicted {predicted:.3g}, measured {value:.3g} +- {error:.2g}, "
+          f"agreement in standard errors {z:+.1f} ({off:+.0%})")  # fmt: skip
+    return z, off
+
+
+def peak(found):
+    """Size of the largest error."""
+    return max(found, key=lambda size: found[size].error[0])
+
+
+checks = []
+for p in WIDTHS:
+    checks.append(report(f"error at p = {p}", float(predicted(N, p, RIDGE).parts.error), in_p[p]))
+for n in SIZES:
+    checks.append(report(f"error at n = {n}", float(predicted(n, N, RIDGE).parts.error), in_n[n]))
+for p, r in best.items():
+    checks.append(report(f"best ridge, p = {p}", float(predicted(N, p, r).parts.error), at_best[p]))
+for p in (30, 100, 400):
+    parts = predicted(N, p, RIDGE).parts
+    report(f"bias at p = {p}", float(parts.bias), in_p[p], "bias")
+    report(f"noise x features at p = {p}", float(parts.noise_initialization), in_p[p],
+           "noise_initialization")  # fmt: skip
+for size, found in by_ntk.items():
+    at = theory.random_feature_curve(*ntk_modes, FEW, size, ridge=TINY, noise=NOISE)
+    report(f"NTK of {size} gradients, as if independent", float(at.parts.error), found)
+print(f"peak of random features: predicted p = {N}, measured {peak(in_p)}; "
+      f"n = {N}, measured {peak(in_n)}")  # fmt: skip
+print(f"peak of NTK regression: predicted {FEW} independent gradients, measured {peak(by_ntk)}")
+print(f"peak of trained networks: predicted {FEW} parameters, measured {peak(trained)}")
+falling = np.array([at_best[p].error[0] for p in best])
+print("error under the best ridge, p =", list(best), falling.round(3))
+off = np.abs([relative for _, relative in checks])
+assert np.median(off) < 0.15, "errors of random features are those predicted"
+assert peak(in_p) == peak(in_n) == N, "and their peak is where features are as many as images"
+assert (np.diff(best_p.parts.error) < 0).all(), "the best ridge takes it away"
+assert (np.diff(falling) < 0).all(), "in measurement too"
+assert ranks == {3: 3 * D, 10: 10 * D}, "independent gradients"
+assert 0.8 <= peak(by_ntk) / FEW <= 1.25, "the peak of NTK regression"
+ends = [trained[size].error[0] for size in (min(trained), max(trained))]
+assert max(ends) < trained[peak(trained)].error[0], "networks descend twice"
