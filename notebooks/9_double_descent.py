@@ -227,21 +227,21 @@ plt.show()
 
 # %% [markdown]
 # The peak of NTK regression is where *independent* gradients are as many as examples, not
-# parameters. Around it, theory for as many independent features is far too low: the gradients of
-# one neuron share its gate, so there are many gradients but few independent draws. What holds for
-# neurons does not hold for parameters one by one. The limit of infinite width (grey) is the
-# kernel's own learning curve again.
+# parameters. Around it, theory for as many independent features is far too low, by up to seven
+# times. A likely reason: the six gradients of one neuron share its gate, so there are many
+# gradients but few independent draws. Even at infinite width (grey) theory is a quarter too low:
+# eigenfunctions of six inputs are not Gaussian either. It says where the peak is, not how wide.
 #
 # Trained networks: the error of training goes through the noise level (0.5) before there are as
 # many parameters as examples, but is gone only well beyond, and there the peak is: broader, lower
-# and at more parameters than for fixed features. Descent by a finite number of steps does not reach
-# the ill-conditioned directions that make the peak of regression so high. Bias changes little: what
-# rises and falls is variance.
+# and at more parameters than counting predicts. That a finite number of steps does not reach the
+# ill-conditioned directions, which make the peak of regression so high, may be why; this was not
+# measured. Bias changes little: what rises and falls is variance.
 #
 # ## The claims, checked
 #
-# Random features of real images are not Gaussian: their errors agree to about a tenth, less well
-# than their standard errors.
+# Features of real images are not Gaussian: errors agree to about a tenth, which is up to four
+# standard errors, and single parts of the variance to a quarter.
 
 
 # %%
