@@ -1,5 +1,7 @@
 """What theory says beforehand, and how to measure it on finite networks."""
 
+from ntk_lab.theory.bias_variance import BiasVariance as BiasVariance
+from ntk_lab.theory.bias_variance import bias_variance as bias_variance
 from ntk_lab.theory.coordinates import CoordinateCheck as CoordinateCheck
 from ntk_lab.theory.coordinates import coordinate_check as coordinate_check
 from ntk_lab.theory.critical import CriticalPoint as CriticalPoint
@@ -29,15 +31,26 @@ from ntk_lab.theory.lipschitz import lipschitz_lower_bound as lipschitz_lower_bo
 from ntk_lab.theory.lipschitz_upper import LipschitzUpperBound as LipschitzUpperBound
 from ntk_lab.theory.lipschitz_upper import lipschitz_constant as lipschitz_constant
 from ntk_lab.theory.lipschitz_upper import lipschitz_upper_bound as lipschitz_upper_bound
+from ntk_lab.theory.measured_bias_variance import MeasuredBiasVariance as MeasuredBiasVariance
+from ntk_lab.theory.measured_bias_variance import (
+    measured_bias_variance as measured_bias_variance,
+)
 from ntk_lab.theory.measured_curve import MeasuredCurve as MeasuredCurve
 from ntk_lab.theory.measured_curve import measured_learning_curve as measured_learning_curve
+from ntk_lab.theory.optimal_ridge import optimal_ridge as optimal_ridge
 from ntk_lab.theory.power_law import PowerLaw as PowerLaw
 from ntk_lab.theory.power_law import fit_power_law as fit_power_law
+from ntk_lab.theory.random_features import RandomFeatureCurve as RandomFeatureCurve
+from ntk_lab.theory.random_features import random_feature_curve as random_feature_curve
 from ntk_lab.theory.regions_in_plane import PlaneRegions as PlaneRegions
 from ntk_lab.theory.regions_in_plane import regions_in_plane as regions_in_plane
 from ntk_lab.theory.regions_on_line import LineRegions as LineRegions
 from ntk_lab.theory.regions_on_line import expected_regions_on_line as expected_regions_on_line
 from ntk_lab.theory.regions_on_line import regions_on_line as regions_on_line
+from ntk_lab.theory.regressors import GradientFeatures as GradientFeatures
+from ntk_lab.theory.regressors import RandomFeatures as RandomFeatures
+from ntk_lab.theory.regressors import Regressor as Regressor
+from ntk_lab.theory.regressors import TrainedNetwork as TrainedNetwork
 from ntk_lab.theory.robustness import Sensitivity as Sensitivity
 from ntk_lab.theory.robustness import predicted_sensitivity as predicted_sensitivity
 from ntk_lab.theory.robustness import robustness_law as robustness_law
@@ -59,29 +72,37 @@ from ntk_lab.theory.width import WidthTheory as WidthTheory
 from ntk_lab.theory.width import width_theory as width_theory
 
 __all__ = [
+    "BiasVariance",
     "CoordinateCheck",
     "CriticalPoint",
     "Dichotomy",
     "Exponents",
     "FiniteWidthMoments",
+    "GradientFeatures",
     "KernelModes",
     "LayerFeatures",
     "LearningCurve",
     "LineRegions",
     "LipschitzLowerBound",
     "LipschitzUpperBound",
+    "MeasuredBiasVariance",
     "MeasuredCurve",
     "MeasuredMoments",
     "MeasuredSignal",
     "PlaneRegions",
     "PowerLaw",
+    "RandomFeatureCurve",
+    "RandomFeatures",
+    "Regressor",
     "Sensitivity",
     "Signal",
     "SignalFixedPoint",
     "SilentAlignment",
     "SphereSpectrum",
+    "TrainedNetwork",
     "WidthTheory",
     "abc_exponents",
+    "bias_variance",
     "coordinate_check",
     "critical_initialization",
     "critical_line",
@@ -100,9 +121,12 @@ __all__ = [
     "lipschitz_upper_bound",
     "measure_moments",
     "measure_signal",
+    "measured_bias_variance",
     "measured_learning_curve",
+    "optimal_ridge",
     "phase_diagram",
     "predicted_sensitivity",
+    "random_feature_curve",
     "regions_in_plane",
     "regions_on_line",
     "robustness_law",

@@ -10,8 +10,7 @@ from jax.typing import ArrayLike
 from ntk_lab.compiled import compiled
 from ntk_lab.concrete import is_concrete
 from ntk_lab.errors import InputError
-
-_MOST_STEPS = 200
+from ntk_lab.theory.rising_root import rising_root
 
 
 class LearningCurve(NamedTuple):
@@ -129,26 +128,14 @@ def _curve(
 def _inverse_kappa(values: Array, counts: Array, n: Array, ridge: Array) -> Array:
     """``u = 1 / kappa``: the equation is increasing and concave in ``u``.
 
-    So Newton's steps from the left never overshoot, and the bound ``L <= lambda u`` is a start.
+    The bound ``L <= lambda u`` is a start on its left.
     """
 
     def excess(u: Array) -> Array:
         return jnp.sum(counts * values * u / (1 + values * u)) + ridge * u - n
 
-    def solve(function, start: Array) -> Array:
-        def step(state):
-            count, u, _ = state
-            slope = jnp.sum(counts * values / (1 + values * u) ** 2) + ridge
-            return count + 1, u - function(u) / slope, u
-
-        def goes_on(state):
-            count, u, before = state
-            return (count < _MOST_STEPS) & (u > before * (1 + 2 * jnp.finfo(u.dtype).eps))
-
-        return jax.lax.while_loop(goes_on, step, (0, start, jnp.zeros_like(start)))[1]
-
     start = n / (jnp.sum(counts * values) + ridge)
-    return jax.lax.custom_root(excess, start, solve, lambda g, y: y / g(jnp.ones_like(y)))
+    return rising_root(excess, start)
 
 
 def _check(
