@@ -208,7 +208,8 @@ for a, name in zip(ax, problems, strict=True):
                markersize=5, label="networks: ridge, no noise")  # fmt: skip
     a.set(xscale="log", yscale="log", xlabel="training examples n")
     a.set_xticks(SIZES, [str(n) for n in SIZES])
-    a.set_yticks((0.05, 0.1, 0.2, 0.5, 1, 2), ("0.05", "0.1", "0.2", "0.5", "1", "2"))
+    a.set_yticks((0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
+                 ("0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"))  # fmt: skip
     a.minorticks_off()
     a.set_title(name, loc="left", fontsize=10, fontweight="bold")
 ax[0].set_ylabel("error on examples not trained on")
@@ -273,7 +274,7 @@ best = fine_ridges[sweep.argmin()]
 ax[2].axvline(best, color="#999999", linestyle=":", label=f"best ridge, theory: {best:.2g}")
 ax[2].set(xscale="log", xlabel="ridge", ylabel=f"error from {RIDGE_N} noisy digits")
 for a, title in zip(ax, ("What each mode learns", "Overfitting", "Ridge"), strict=True):
-    a.legend(frameon=False, fontsize=9)
+    a.legend(frameon=False, fontsize=9, loc="lower right" if title == "Ridge" else "upper right")
     a.set_title(title, loc="left", fontsize=10, fontweight="bold")
 plt.show()
 
@@ -363,6 +364,17 @@ for a in ax:
 plt.show()
 
 # %% [markdown]
+# The first suspect explains most: the theory of an infinite population is more than a quarter off
+# at $n = 512$ of 1797. With the population's own formulas nothing is missing once eigenvectors are
+# random, which clears the measurement too. What remains is the third: eigenvectors beyond the
+# hundredth, where few unusual images carry much (their fourth moments are above those of random
+# vectors), raise the error without ridge by a tenth at $n = 512$. With noise and ridge, less of
+# that is left.
+#
+# A power law fitted to four small sizes has wide intervals, which cover what comes at eight times
+# the largest of them. That is no reason to trust it: errors of MNIST-5k bend down from it, as the
+# spectrum says they do, since the examples run out. The spectrum in turn is too optimistic there.
+#
 # ## The claims, checked
 
 
@@ -375,7 +387,7 @@ def say(what, predicted, value, error):
     return off
 
 
-off, scores = {}, {}
+off, scores, differences = {}, {}, {}
 for (name, label), errors in measured.items():
     s = settings[label]
     curve = np.asarray(theory(name, SIZES, **s).test_error) - s.get("noise", 0)
@@ -384,7 +396,11 @@ for (name, label), errors in measured.items():
         say(f"{name}, {label}, n = {n}", curve[i], mean[i], error[i])
         for i, n in enumerate(SIZES) if n in (32, 256)
     ]  # fmt: skip
-    scores[name, label] = (mean - curve) / error
+    scores[name, label], differences[name, label] = (mean - curve) / error, mean / curve - 1
+print("root mean square of standard errors, and the median size of differences, over all n:")
+for case, z in scores.items():
+    print(f"  {', '.join(case)}: {np.sqrt((z**2).mean()):.1f}, "
+          f"{np.median(np.abs(differences[case])):.1%}")  # fmt: skip
 for name, (mean, error) in networks.items():
     curve = np.asarray(theory(name, NETWORK_SIZES, ridge=RIDGE).test_error)
     off[name, "networks"] = [
@@ -412,8 +428,9 @@ for name, (law, exponent, _, far) in laws.items():
         spectrum = float(theory(name, n).test_error)
         print(f"  power law at n = {n}: {line[i]:.3f} in ({low[i]:.3f}, {high[i]:.3f}) {covered} "
               f"{far[0][i]:.3f} +- {far[1][i]:.3f}; the spectrum says {spectrum:.3f}")  # fmt: skip
-kernel_off = [o for (_, label), part in off.items() if label in settings for o in part]
-assert np.abs(kernel_off).max() < 0.2, "the spectrum predicts errors"
+assert all(
+    ((np.abs(scores[case]) < 4) | (np.abs(differences[case]) < 0.1)).all() for case in measured
+), "the spectrum predicts errors, within their own error or a tenth"
 assert max(abs(o) for name in problems for o in off[name, "networks"]) < 0.3, "of networks too"
 assert max(abs(o) for name in problems for o in off[name, "noise"]) < 0.2, "and what noise costs"
 assert np.abs(learnt.mean(1) - learnability).mean() < 0.05, "mode by mode"
