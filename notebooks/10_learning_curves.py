@@ -271,10 +271,10 @@ ax[2].plot(fine_ridges, sweep, color="#D55E00", label="theory")
 ax[2].errorbar(RIDGES, mean, 2 * error, fmt="o", color="black", capsize=3, markersize=4,
                label="measured")  # fmt: skip
 best = fine_ridges[sweep.argmin()]
-ax[2].axvline(best, color="#999999", linestyle=":", label=f"best ridge, theory: {best:.2g}")
+ax[2].axvline(best, color="#999999", linestyle=":", label=f"best ridge: {best:.2g}")
 ax[2].set(xscale="log", xlabel="ridge", ylabel=f"error from {RIDGE_N} noisy digits")
 for a, title in zip(ax, ("What each mode learns", "Overfitting", "Ridge"), strict=True):
-    a.legend(frameon=False, fontsize=9, loc="lower right" if title == "Ridge" else "upper right")
+    a.legend(frameon=False, fontsize=9, loc="upper left" if title == "Ridge" else "upper right")
     a.set_title(title, loc="left", fontsize=10, fontweight="bold")
 plt.show()
 

@@ -245,7 +245,7 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="leaves some"):
         ntk.theory.learning_curve(jnp.ones(9), np.ones(9), 9.0, ridge=1.0, population=9)
     with pytest.raises(InputError, match="must be numbers"):
-        ntk.theory.learning_curve(jnp.ones(9), np.ones(9), 5.0, population=[9, 10])
+        ntk.theory.learning_curve(jnp.ones(9), np.ones(9), 5.0, population=np.array([9, 10]))
     with pytest.raises(InputError, match="dimension >= 2"):
         ntk.theory.sphere_spectrum(np.exp, 1, 3)
     with pytest.raises(InputError, match="points > 2"):
