@@ -147,8 +147,8 @@ def regress(
     ``n^2`` for each product, about ``sqrt(time lambda_max / n)`` times the digits of them, and two
     numbers of 8 bytes for each product, example and output. Centres follow the data, which random
     features do not: on 4,000 sequences of mnist1d (three hidden layers, ridge 1) accuracy was 0.64
-    exactly, 0.54 with 1,024 centres, and 0.42 (0.49) with 1,024 (4,096) features. As in `gradient_flow`, what targets
-    have in eigenspaces that are zero to rounding is not learnt.
+    exactly, 0.54 with 1,024 centres, and 0.42 (0.49) with 1,024 (4,096) features. As in
+    `gradient_flow`, what targets have in eigenspaces that are zero to rounding is not learnt.
 
     Examples
     --------

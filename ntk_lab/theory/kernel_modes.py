@@ -29,8 +29,8 @@ def kernel_modes(kernel: ArrayLike, targets: ArrayLike) -> KernelModes:
     """Modes of a kernel matrix ``(N, N)`` and of targets ``(N, outputs)`` of ``N`` examples.
 
     ``K / N = sum_i lambda_i u_i u_i^T`` and ``power_i = |u_i^T y|^2 / N``: what
-    :func:`learning_curve` takes, with the ``N`` examples as the whole population. For inputs drawn
-    from a distribution they stand for it as long as training sets are much smaller than ``N``
+    :func:`learning_curve` takes, with the ``N`` examples as the whole ``population``. For inputs
+    drawn from a distribution they stand for it as long as training sets are much smaller than ``N``
     (arXiv:2006.13198, section on real data). An eigendecomposition: ``O(N^3)``, in float64.
 
     Raises

@@ -20,8 +20,8 @@ class MeasuredCurve(NamedTuple):
     n
         Sizes of training sets, ``(sizes,)``.
     errors
-        Mean squared error over the whole population against labels without noise, summed over
-        outputs, ``(sizes, repeats)``.
+        Mean squared error on the examples not trained on, against labels without noise, summed
+        over outputs, ``(sizes, repeats)``.
     mean, standard_error
         Over training sets, ``(sizes,)``.
     """
@@ -52,10 +52,9 @@ def measured_learning_curve(
 ) -> MeasuredCurve:
     """Errors of kernel ridge regression on random subsets of a population of ``N`` examples.
 
-    Subsets are drawn without replacement and the error is that over *all* ``N``, those of the
-    training set included: without ridge and noise this is what :func:`learning_curve` says of
-    :func:`kernel_modes` for any ``n < N`` (a random subspace is one, drawn with replacement or
-    not), and the error on the other ``N - n`` is ``N / (N - n)`` times it.
+    Subsets are drawn without replacement and the error is that on the other ``N - n``: what
+    :func:`learning_curve` says of :func:`kernel_modes` with ``population=N``, less the noise of
+    test labels, and of the spectrum of a distribution that the ``N`` are drawn from.
 
     Parameters
     ----------
@@ -75,15 +74,16 @@ def measured_learning_curve(
     InputError
         If shapes or sizes do not fit.
 
-    Cost: ``repeats`` times a Cholesky decomposition of each size and a product ``(N, n)``; float64.
+    Cost: ``repeats`` times a Cholesky decomposition of each size and a product ``(N - n, n)``;
+    float64.
 
     Examples
     --------
     >>> import jax, numpy as np, ntk_lab as ntk
     >>> curve = ntk.theory.measured_learning_curve(
-    ...     np.eye(4), np.ones((4, 1)), [1, 2], key=jax.random.key(0), repeats=2)
-    >>> curve.mean.tolist(), curve.standard_error.tolist()
-    ([0.75, 0.5], [0.0, 0.0])
+    ...     np.eye(4) + 1, np.ones((4, 1)), [1, 3], key=jax.random.key(0), repeats=2)
+    >>> curve.mean.round(6).tolist(), curve.standard_error.tolist()
+    ([0.25, 0.0625], [0.0, 0.0])
     """
     matrix, y = np.asarray(kernel, np.float64), np.asarray(targets, np.float64)
     check_kernel_and_targets(matrix, y)
@@ -101,5 +101,7 @@ def measured_learning_curve(
             )
             regularized = matrix[np.ix_(chosen, chosen)] + ridge * np.eye(size)
             weights = linalg.solve(regularized, labels, assume_a="pos")
-            errors[i, j] = ((matrix[:, chosen] @ weights - y) ** 2).sum(1).mean()
+            others = np.delete(np.arange(len(y)), chosen)
+            left = matrix[np.ix_(others, chosen)] @ weights - y[others]
+            errors[i, j] = (left**2).sum(1).mean()
     return MeasuredCurve(np.asarray(n), errors)

@@ -20,12 +20,16 @@ class PowerLaw(NamedTuple):
         Of (intercept, exponent), ``(2, 2)``.
     degrees_of_freedom
         Of Student's distribution behind the intervals.
+    misfit
+        Chi squared per degree of freedom, NaN without known errors: far above 1 the values are no
+        power law of ``x``, and what it says beyond them is a guess.
     """
 
     exponent: float
     intercept: float
     covariance: np.ndarray
     degrees_of_freedom: int
+    misfit: float
 
     @property
     def standard_error(self) -> float:
@@ -85,4 +89,5 @@ def fit_power_law(
     freedom = len(points) - 2
     scatter = float((((np.log(y) * weight) - basis @ line) ** 2).sum() / freedom)
     scale = scatter if standard_error is None else max(scatter, 1.0)
-    return PowerLaw(float(line[1]), float(line[0]), inverse * scale, freedom)
+    misfit = float("nan") if standard_error is None else scatter
+    return PowerLaw(float(line[1]), float(line[0]), inverse * scale, freedom, misfit)

@@ -24,10 +24,15 @@ def robustness_law(
 ) -> np.ndarray:
     """``excess sqrt(n d / (c p))``: how large the Lipschitz constant of a small model must be.
 
-    Bubeck and Sellke (arXiv:2105.12806, theorem 1): with high probability every model of ``p``
-    parameters that fits ``n`` labels by ``excess`` better than their noise is at least that steep,
-    up to a constant and the root of a logarithm. Interpolation takes ``p >= n``, smooth
-    interpolation ``p >= n d``.
+    Bubeck and Sellke (arXiv:2105.12806, theorem 3): with probability ``1 - delta``, all models of
+    the class whose mean squared training error is below the labels' noise by ``excess`` have::
+
+        Lip(f) >= excess / (2^9 sqrt(c)) sqrt(n d / (p log(60 W J / excess) + log(4 / delta)))
+
+    with ``W`` the diameter of the set of parameters and ``J`` the Lipschitz constant of the model
+    in its parameters. This function is without the ``2^9`` and the logarithms: it says how the
+    bound scales, not what it is. Interpolation takes ``p >= n``, smooth interpolation
+    ``p >= n d``.
 
     Parameters
     ----------
@@ -53,13 +58,10 @@ def robustness_law(
 
     Notes
     -----
-    Assumptions: inputs are independent, from a mixture of few distributions of that isoperimetry;
-    labels are bounded by one; models are Lipschitz in their parameters, which are bounded by a
-    polynomial of ``n`` and ``d`` and of a class chosen before the data were seen. What the theorem
-    states is this law divided by ``sqrt(log)`` of these bounds and by a constant far above one
-    (several hundred): it says how the constant scales, hardly what it is. Whether some model
-    is as flat as the law allows is another matter: for two layers it is conjectured, and shown in
-    part, in arXiv:2009.14444.
+    Assumptions: examples are independent, their inputs from a mixture of few distributions of that
+    isoperimetry; labels are in ``[-1, 1]``; the class was chosen before the data were seen. Whether
+    some model is as flat as the law allows is another matter: for two layers it is conjectured,
+    and shown in part, in arXiv:2009.14444.
 
     Examples
     --------

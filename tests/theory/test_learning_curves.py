@@ -89,6 +89,25 @@ def test_sphere_spectra_have_their_trace_and_add_up_to_the_kernel():
     assert spectrum.multiplicity[:4].tolist() == [1, 7, 27, 77]
 
 
+def test_spectra_of_kernels_with_roots_have_their_closed_forms():
+    # On the circle the kernel 1 - angle / pi has 2 / (pi k)^2 at odd k, cosine and sine each.
+    circle = ntk.theory.sphere_spectrum(lambda t: 1 - np.arccos(t) / np.pi, 2, 8, points=60)
+    k = np.arange(1, 8)
+    closed = np.where(k % 2 == 1, 2 / (np.pi * k) ** 2, 0.0)
+    np.testing.assert_allclose(circle.eigenvalues, [0.5, *closed], rtol=1e-12, atol=1e-14)
+    assert circle.multiplicity.tolist() == [1] + [2] * 7
+
+    def arccosine(t):
+        angle = np.arccos(t)
+        return (np.sin(angle) + (np.pi - angle) * t) / np.pi
+
+    sphere = ntk.theory.sphere_spectrum(arccosine, 5, 60, points=400)
+    np.testing.assert_allclose(sphere.eigenvalues[1], 0.5 / 5, rtol=1e-13)  # linear part t / 2
+    # Above degree 1 odd degrees vanish, up to rounding; the rest is the trace but for a tail.
+    np.testing.assert_allclose(sphere.eigenvalues[3::2], 0, atol=1e-14)
+    assert 0 < 1 - (sphere.eigenvalues * sphere.multiplicity).sum() < 1e-3
+
+
 def test_a_network_on_the_sphere_learns_as_its_spectrum_says(key):
     d, population = 8, 1000
     x = np.asarray(jax.random.normal(key, (population, d)), np.float64)
@@ -113,27 +132,83 @@ def test_a_network_on_the_sphere_learns_as_its_spectrum_says(key):
     measured = ntk.theory.measured_learning_curve(
         gram, y, sizes, key=key, repeats=20, ridge=0.01, noise=0.2
     )
-    # The error over a population includes the training set: a share n / N of it, and its own
-    # scatter, a few per cent.
+    # The examples stand for their distribution up to their own scatter, a few per cent.
     expected = np.asarray(predicted.test_error) - 0.2
-    allowed = 4 * measured.standard_error + expected * (0.05 + np.array(sizes) / population)
-    assert (np.abs(measured.mean - expected) < allowed).all()
+    assert (np.abs(measured.mean - expected) < 4 * measured.standard_error + 0.05 * expected).all()
 
 
-def test_modes_of_a_population_predict_subsets_of_it_up_to_all_but_one(key):
-    rng = np.random.default_rng(1)
-    vectors = np.linalg.qr(rng.standard_normal((150, 150)))[0]
-    kernel = (vectors * VALUES[:150]) @ vectors.T
-    y = vectors[:, :40] @ rng.standard_normal((40, 2))
+def random_population(rng, size, outputs=2):
+    """A kernel with eigenvectors in random directions, and targets in all of its modes."""
+    vectors = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    values = VALUES[:size]
+    coefficients = POWER[:size, None] ** 0.5 * rng.standard_normal((size, outputs))
+    return (vectors * values) @ vectors.T * size, vectors @ coefficients * size**0.5
+
+
+@pytest.mark.parametrize(("ridge", "noise"), [(0.0, 0.0), (0.0, 0.3), (5.0, 0.0), (5.0, 0.3)])
+def test_modes_of_a_population_predict_subsets_of_it_up_to_all_but_one(key, ridge, noise):
+    kernel, y = random_population(np.random.default_rng(1), 200)
     modes = ntk.theory.kernel_modes(kernel, y)
-    assert_close(modes.power.sum(), (y**2).sum() / 150)
-    sizes = [10, 40, 145]
-    predicted = ntk.theory.learning_curve(*modes, np.array(sizes, float)).test_error
-    measured = ntk.theory.measured_learning_curve(kernel, y, sizes, key=key, repeats=50)
-    z = (measured.mean - np.asarray(predicted)) / measured.standard_error
+    assert_close(modes.power.sum(), (y**2).sum() / 200)
+    sizes = [10, 60, 150, 199]
+    predicted = ntk.theory.learning_curve(
+        *modes, np.array(sizes, float), ridge=ridge, noise=noise, population=200
+    )
+    measured = ntk.theory.measured_learning_curve(
+        kernel, y, sizes, key=key, repeats=100, ridge=ridge, noise=noise
+    )
+    expected = np.asarray(predicted.test_error) - noise
     # One kernel has its own eigenvectors, whose chance does not average out over subsets.
-    off = np.abs(measured.mean / np.asarray(predicted) - 1)
-    assert ((np.abs(z) < 4) | (off < 0.08)).all()
+    off = np.abs(measured.mean - expected)
+    assert (off < 3 * measured.standard_error + 0.05 * expected).all()
+    if ridge == 0:  # the correction matters: what an infinite population would give is far off
+        infinite = ntk.theory.learning_curve(*modes, 150.0, noise=noise).test_error - noise
+        assert abs(float(infinite) - measured.mean[2]) > 0.3 * measured.mean[2]
+
+
+def test_training_errors_and_the_price_of_noise_in_a_population():
+    rng, size, n, ridge, noise = np.random.default_rng(2), 300, 120, 3.0, 0.4
+    kernel, y = random_population(rng, size)
+    modes = ntk.theory.kernel_modes(kernel, y)
+
+    def theory(level):
+        return ntk.theory.learning_curve(*modes, n, ridge=ridge, noise=level, population=size)
+
+    train, noise_alone = [], []
+    for _ in range(200):
+        chosen = rng.permutation(size)
+        trained, others = chosen[:n], chosen[n:]
+        given = noise**0.5 * rng.standard_normal((n, 1))
+        regularized = kernel[np.ix_(trained, trained)] + ridge * np.eye(n)
+        labels = y[trained] + given * 0.5**0.5 * np.array([[1, -1]])
+        train.append(((ridge * np.linalg.solve(regularized, labels)) ** 2).sum(1).mean())
+        kicked = kernel[np.ix_(others, trained)] @ np.linalg.solve(regularized, given)
+        noise_alone.append((kicked**2).mean() / noise + 1)
+    for values, expected in ((train, theory(noise).train_error), (noise_alone, theory(0.0)[2])):
+        error = np.std(values, ddof=1) / len(values) ** 0.5
+        assert abs(np.mean(values) - float(expected)) < 4 * error + 0.02 * float(expected)
+    step = (theory(1.0).test_error - theory(0.0).test_error) / theory(0.0).overfitting
+    assert_close(step, 1.0, factor=50)
+
+
+def test_a_large_population_is_an_infinite_one():
+    n = np.array([3.0, 50.0, 300.0])
+    for ridge in (0.0, 0.2):
+        settings = {"ridge": ridge, "noise": 0.3}
+        finite = ntk.theory.learning_curve(VALUES, POWER, n, population=1e12, **settings)
+        infinite = ntk.theory.learning_curve(VALUES, POWER, n, **settings)
+        for field in ("kappa", "overfitting", "test_error", "train_error"):
+            rtol = 1e-8 if finite.kappa.dtype == jnp.float64 else 1e-4
+            np.testing.assert_allclose(
+                getattr(finite, field), getattr(infinite, field), rtol=rtol, atol=0
+            )
+
+
+def test_the_spectrum_gives_the_exponent():
+    # lambda ~ i^-a and v^2 ~ i^-b make kappa ~ n^-a and the test error ~ n^-(b - 1) if b < 2a + 1.
+    i = np.arange(1, 200_001.0)
+    error = ntk.theory.learning_curve(i**-1.5, i**-2.0, np.array([200.0, 2000.0])).test_error
+    assert abs(np.log10(error[0] / error[1]) - 1.0) < 0.05  # the sum ends at a finite i
 
 
 def test_power_laws_have_intervals_that_cover(key):
@@ -147,6 +222,17 @@ def test_power_laws_have_intervals_that_cover(key):
     assert covered > 0.93 * 300  # at least 95% in the long run
 
 
+def test_a_curve_that_is_no_power_law_is_a_misfit():
+    rng, x = np.random.default_rng(0), np.array([30.0, 60, 120, 240, 480])
+    for floor, low, high in ((0.0, 0.01, 6), (0.05, 20, 1000)):
+        values = (x**-0.7 + floor) * (1 + 0.003 * rng.standard_normal(5))
+        law = ntk.theory.fit_power_law(x, values, 0.003 * values)
+        assert low < law.misfit < high  # chi squared of 3 degrees of freedom, a third of it
+        # What the values' own errors say is widened by the misfit.
+        assert law.standard_error >= 0.003 / np.log(x).std() / 5**0.5 * max(law.misfit, 1) ** 0.4
+    assert np.isnan(ntk.theory.fit_power_law(x, x).misfit)
+
+
 def test_bad_input_is_named():
     with pytest.raises(InputError, match="more than n modes"):
         ntk.theory.learning_curve(jnp.ones(3), np.ones(3), 3.0)
@@ -154,8 +240,16 @@ def test_bad_input_is_named():
         ntk.theory.learning_curve(jnp.ones(3), np.ones(2), 1.0)
     with pytest.raises(InputError, match="power must not be negative"):
         ntk.theory.learning_curve(jnp.ones(3), -np.ones(3), 1.0)
-    with pytest.raises(InputError, match="dimension >= 3"):
-        ntk.theory.sphere_spectrum(np.exp, 2, 3)
+    with pytest.raises(InputError, match="leaves some"):
+        ntk.theory.learning_curve(jnp.ones(9), np.ones(9), 5.0, population=8)
+    with pytest.raises(InputError, match="leaves some"):
+        ntk.theory.learning_curve(jnp.ones(9), np.ones(9), 9.0, ridge=1.0, population=9)
+    with pytest.raises(InputError, match="must be numbers"):
+        ntk.theory.learning_curve(jnp.ones(9), np.ones(9), 5.0, population=np.array([9, 10]))
+    with pytest.raises(InputError, match="dimension >= 2"):
+        ntk.theory.sphere_spectrum(np.exp, 1, 3)
+    with pytest.raises(InputError, match="points > 2"):
+        ntk.theory.sphere_spectrum(np.exp, 3, 30, points=60)
     with pytest.raises(InputError, match="same examples"):
         ntk.theory.kernel_modes(np.eye(3), np.ones(3))
     with pytest.raises(InputError, match="sizes between"):
