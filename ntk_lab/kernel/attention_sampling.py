@@ -56,10 +56,8 @@ def random_weights(
     """
     first, second = layout.pairs.first, layout.pairs.second
     size = scores.own.shape[-1]
-    root_own = _root(scores.own)
-    top = jnp.concatenate([scores.own[first], scores.cov], axis=2)
-    bottom = jnp.concatenate([jnp.swapaxes(scores.cov, 1, 2), scores.own[second]], axis=2)
-    root = _root(jnp.concatenate([top, bottom], axis=1))
+    root_own = _root(scores.own, scores.own)
+    root = _root_of_two(root_own[first], scores.cov, scores.own[second])
     own_second = values.own[second]
     present1, present2 = (None if present is None else present[i] for i in (first, second))
 
@@ -110,13 +108,28 @@ def _softmax_motion(z1: jax.Array, z2: jax.Array, m: jax.Array, n: jax.Array) ->
     return inner - product(z1, m_right * n_right) + product(z1, m_right) * product(z1, n_right)
 
 
-def _root(covariance: jax.Array) -> jax.Array:
-    """Triangular root of a stack of covariances, made regular."""
+def _root_of_two(root_first: jax.Array, cov: jax.Array, own_second: jax.Array) -> jax.Array:
+    """Triangular root of the covariance of both sequences, whose first block is known."""
+    left = jax.lax.linalg.triangular_solve(root_first, cov, left_side=True, lower=True)
+    turned = jnp.swapaxes(left, 1, 2)
+    rest = _root(own_second - product(turned, left), own_second)
+    top = jnp.concatenate([root_first, jnp.zeros_like(cov)], axis=2)
+    return jnp.concatenate([top, jnp.concatenate([turned, rest], axis=2)], axis=1)
+
+
+def _root(covariance: jax.Array, whole: jax.Array) -> jax.Array:
+    """Triangular root of a stack of covariances, made regular, that are part of ``whole``.
+
+    After earlier sampled layers those of two sequences and of each one come from draws that are
+    not quite the same, so that their sum may be short of a covariance by more than rounding.
+    """
     size, precision = covariance.shape[-1], jnp.finfo(covariance.dtype)
-    mean = jnp.trace(covariance, axis1=1, axis2=2)[:, None, None] / size
+    mean = jnp.trace(whole, axis1=1, axis2=2) / size
     share = _JITTER * size * float(precision.eps)
-    shift = jnp.maximum(share * mean, 1e-30) * jnp.eye(size, dtype=covariance.dtype)[None]
-    return jnp.linalg.cholesky(covariance + shift)
+    lowest = jnp.linalg.eigvalsh(jax.lax.stop_gradient(covariance))[:, 0]
+    shift = jnp.maximum(share * mean, 1e-30) + jnp.maximum(-lowest, 0)
+    eye = jnp.eye(size, dtype=covariance.dtype)
+    return jnp.linalg.cholesky(covariance + shift[:, None, None] * eye[None])
 
 
 def _ratio(wanted: jax.Array, found: jax.Array) -> jax.Array:

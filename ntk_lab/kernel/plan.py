@@ -175,7 +175,7 @@ def _count(jaxpr: Any) -> tuple[float, float]:
             total += repeats * max(c[1] for c in counts)
         else:
             sizes = [math.prod(v.aval.shape) for v in equation.outvars]
-            largest, total = max(largest, *sizes), total + sum(sizes)
+            largest, total = max([largest, *sizes]), total + sum(sizes)
     return largest, total
 
 

@@ -30,6 +30,45 @@ def test_networks_have_the_kernel_as_mean(x):
         assert (np.abs(mean - expected) / allowed).max() < 4
 
 
+def sampled(samples=256):
+    options = {"heads": 4, "hidden": 64, "b_std": 0.2, "pos_emb": "sum"}
+    return nn.Transformer(2, 48, 2, scaling="sqrt", samples=samples, **options)
+
+
+def test_blocks_of_sampled_attention_follow_each_other(x):
+    """The second sees covariances that are those of one process up to sampling only."""
+    x = x.at[1].set(x[0]).at[2].set(-x[0])
+    for values in map(np.asarray, sampled().kernel(x)):
+        size = np.sqrt(np.outer(values.diagonal(), values.diagonal()))
+        # Equal examples have equal values up to sampling, and none exceed Cauchy and Schwarz's.
+        assert (np.abs(values[0, 1] - values[0, 0]) < 0.05 * size[0, 0]).all()
+        assert (np.abs(values) < 1.05 * size).all()
+
+
+@pytest.mark.slow
+def test_gradients_through_blocks_of_sampled_attention_are_finite(x):
+    x = x.at[1].set(x[0]).at[2].set(-x[0])
+    gradient = jax.grad(lambda x: sampled(16).kernel(x).ntk.sum())(x)
+    assert np.isfinite(np.asarray(gradient)).all()
+
+
+@pytest.mark.slow
+def test_networks_have_the_sampled_kernel_of_two_blocks_as_mean(x):
+    expected, own = nn.kernel_over_seeds(sampled(), x, repeats=4)
+    k = ntk.monte_carlo_kernel(sampled(), x, key=jax.random.key(0), accuracy=0, max_samples=48)
+    for name in ("nngp", "ntk"):
+        value, mean, error, sampling = (
+            np.asarray(v)
+            for v in (
+                getattr(expected, name), getattr(k, name), getattr(k, f"{name}_stderr"),
+                getattr(own, name),
+            )
+        )  # fmt: skip
+        # Finite heads and widths bias the mean by order 1/12 a block.
+        allowed = np.sqrt(error**2 + sampling**2 + (np.abs(value).max() / 6) ** 2)
+        assert (np.abs(mean - value) / allowed).max() < 4
+
+
 def test_a_stack_is_its_layers(x):
     net = nn.Transformer(2, 16, 3, heads=2, scaling="sqrt", seed=5, norm=nn.RMSNorm(), w_std=1.2)
     assert net.output_shape((4, 2)) == (3,)
