@@ -1,5 +1,9 @@
 """What theory says beforehand, and how to measure it on finite networks."""
 
+from ntk_lab.theory.attention_heads import AttentionTheory as AttentionTheory
+from ntk_lab.theory.attention_heads import HeadMoments as HeadMoments
+from ntk_lab.theory.attention_heads import attention_theory as attention_theory
+from ntk_lab.theory.attention_heads import head_moments as head_moments
 from ntk_lab.theory.coordinates import CoordinateCheck as CoordinateCheck
 from ntk_lab.theory.coordinates import coordinate_check as coordinate_check
 from ntk_lab.theory.critical import CriticalPoint as CriticalPoint
@@ -18,6 +22,9 @@ from ntk_lab.theory.fluctuations import FiniteWidthMoments as FiniteWidthMoments
 from ntk_lab.theory.fluctuations import MeasuredMoments as MeasuredMoments
 from ntk_lab.theory.fluctuations import finite_width_moments as finite_width_moments
 from ntk_lab.theory.fluctuations import measure_moments as measure_moments
+from ntk_lab.theory.kernel_deviation import HeadLaw as HeadLaw
+from ntk_lab.theory.kernel_deviation import KernelDeviation as KernelDeviation
+from ntk_lab.theory.kernel_deviation import kernel_deviation as kernel_deviation
 from ntk_lab.theory.kernel_function import kernel_function as kernel_function
 from ntk_lab.theory.kernel_function import kernel_lipschitz_bound as kernel_lipschitz_bound
 from ntk_lab.theory.kernel_modes import KernelModes as KernelModes
@@ -59,11 +66,15 @@ from ntk_lab.theory.width import WidthTheory as WidthTheory
 from ntk_lab.theory.width import width_theory as width_theory
 
 __all__ = [
+    "AttentionTheory",
     "CoordinateCheck",
     "CriticalPoint",
     "Dichotomy",
     "Exponents",
     "FiniteWidthMoments",
+    "HeadLaw",
+    "HeadMoments",
+    "KernelDeviation",
     "KernelModes",
     "LayerFeatures",
     "LearningCurve",
@@ -82,6 +93,7 @@ __all__ = [
     "SphereSpectrum",
     "WidthTheory",
     "abc_exponents",
+    "attention_theory",
     "coordinate_check",
     "critical_initialization",
     "critical_line",
@@ -91,6 +103,8 @@ __all__ = [
     "feature_ansatz",
     "finite_width_moments",
     "fit_power_law",
+    "head_moments",
+    "kernel_deviation",
     "kernel_function",
     "kernel_lipschitz_bound",
     "kernel_modes",
