@@ -1,0 +1,248 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 14. Transformers, depth and width
+#
+# Transformers have a kernel limit too (Hron et al.,
+# [arXiv:2006.10540](https://arxiv.org/abs/2006.10540)). What has to grow for it, heads or their
+# width? And what is left of the kernel in a language model that is trained with Adam? The models
+# here are tiny, some thirty thousand parameters; the tools are those for any.
+
+# %%
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+import ntk_lab as ntk
+
+BLUE, GREEN, ORANGE, PINK = "#0072B2", "#009E73", "#E69F00", "#CC79A7"
+
+
+def mean(values):
+    """Mean and standard error over the first axis."""
+    values = np.asarray(values, float)
+    return values.mean(0), values.std(0, ddof=1) / len(values) ** 0.5
+
+
+# %% [markdown]
+# ## Heads or width?
+#
+# With logits $QK^\top/\sqrt d$, as transformers have them, a head attends at random however wide it
+# is: the kernel is reached by averaging over *many* heads. With $QK^\top/d$ logits become numbers
+# as heads become *wide*, and one will do. Heads being independent, the NTK of an attention layer
+# with $H$ heads of width $d$ has the relative variance
+#
+# $$\mathrm{Var} = (A + B/d + \dots)/H,$$
+#
+# with $A = 0$ in the second case, and in the first what `head_moments` says: a wide head is, in
+# law, a small random network. Beside it finite networks: one layer, and a stack of two whole
+# blocks.
+
+# %%
+print(ntk.theory.attention_theory("sqrt"))
+print(ntk.theory.attention_theory("linear"))
+x = jax.random.normal(jax.random.key(0), (3, 4, 16))
+SIZES = {
+    "one layer": ((2, 4), (2, 16), (2, 64)),
+    "two blocks": ((2, 4), (2, 16), (2, 64), (8, 4), (32, 4)),
+}
+
+
+def attention(scaling, heads=1, width=1):
+    """One output, many heads."""
+    return ntk.nn.GlobalSelfAttention(1, heads, width, width, scaling=scaling)
+
+
+def network(kind, scaling, heads, width):
+    """Attention alone, or a transformer whose channels are those of all heads."""
+    if kind == "one layer":
+        return ntk.nn.Sequential(attention(scaling, heads, width), ntk.nn.GlobalAvgPool())
+    channels = heads * width
+    return ntk.nn.Transformer(2, channels, heads=heads, hidden=2 * channels, scaling=scaling)
+
+
+predicted, found = {}, {}
+for scaling in ("sqrt", "linear"):
+    wide = ntk.theory.head_moments(attention(scaling), x, jax.random.key(1), draws=10_000)
+    predicted[scaling] = wide.relative_variance()
+    for kind, sizes in SIZES.items():
+        found[kind, scaling] = ntk.theory.kernel_deviation(
+            lambda h, d, kind=kind, scaling=scaling: network(kind, scaling, h, d),
+            x, jax.random.key(2), sizes=sizes, seeds=300 if kind == "one layer" else 60,
+        )  # fmt: skip
+        law = found[kind, scaling].head_law()
+        print(f"{kind}, {scaling}: A = {law.a:.3f} +- {law.standard_errors[0]:.3f}, "
+              f"B = {law.b:.2f} +- {law.standard_errors[1]:.2f}, "
+              f"chi^2 = {law.chi_square:.1f} of {law.degrees_of_freedom}")  # fmt: skip
+print("A of one wide head, predicted: {:.3f} +- {:.3f}".format(*predicted["sqrt"]))
+
+# %%
+figure, ax = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
+looks = {"sqrt": (PINK, "$QK^T/\\sqrt{d}$"), "linear": (BLUE, "$QK^T/d$")}
+inverse = np.linspace(0, 0.27, 50)
+for scaling, (colour, label) in looks.items():
+    for a, kind in zip(ax, SIZES, strict=False):
+        deviation = found[kind, scaling]
+        (value, error), heads = deviation.variance, deviation.sizes[:, 0]
+        law = deviation.head_law()
+        a.errorbar(1 / deviation.sizes[:, 1], heads * value, 2 * heads * error, fmt="o",
+                   color=colour, capsize=3, markersize=5, label=label)  # fmt: skip
+        a.plot(inverse, law.a + law.b * inverse, color=colour, linewidth=1)
+    for moving, style in enumerate(("o-", "s--")):
+        deviation = found["two blocks", scaling]
+        chosen = deviation.sizes[:, 1 - moving] == (4, 2)[moving]
+        value, error = deviation.distance
+        ax[2].errorbar(
+            deviation.sizes[chosen].prod(1), value[chosen], 2 * error[chosen], fmt=style,
+            color=colour, capsize=3, label=f"{label}, more {('heads', 'width')[moving]}",
+        )  # fmt: skip
+ax[0].errorbar(0, predicted["sqrt"][0], 2 * predicted["sqrt"][1], fmt="k*", markersize=11,
+               label="predicted: wide heads", zorder=3)  # fmt: skip
+ax[0].plot(0, 0, "k*", markersize=11)
+for a, title in zip(ax, ("One layer", "Two blocks"), strict=False):
+    a.set(xlabel="1 / head width", ylabel="heads × relative variance of the NTK")
+    a.set_title(title, loc="left", fontsize=10, fontweight="bold")
+    a.legend(frameon=False, fontsize=8)
+ax[2].set(xscale="log", yscale="log", xlabel="channels = heads × head width",
+          ylabel="|NTK - limit| / |limit|, root mean square")  # fmt: skip
+ax[2].set_title("Two blocks: distance to the kernel", loc="left", fontsize=10, fontweight="bold")
+ax[2].legend(frameon=False, fontsize=8)
+plt.show()
+
+# %% [markdown]
+# ## A language model on Python's own documentation
+#
+# `ntk.data.characters`: the help texts that ship with Python, 32 characters in context, the next
+# one to be predicted at every position. Four layouts of nearly the same number of parameters, from
+# shallow and wide to deep and narrow, in NTK parameterization, trained with Adam.
+
+# %%
+CONTEXT, SEEDS = 32, 2
+data = ntk.data.characters(CONTEXT, train=4000, test=200)
+V = len(data.alphabet)
+LAYOUTS = ((1, 56), (2, 40), (4, 28), (8, 20))
+
+
+def model(depth, width, vocabulary):
+    """A causal transformer with four heads, and logits at every position, flattened."""
+    block = ntk.nn.TransformerBlock(width, 4, 2 * width, scaling="sqrt", causal=True, pos_emb="sum")
+    ends = ntk.nn.Embedding(width, vocabulary), ntk.nn.LayerNorm(), ntk.nn.Dense(vocabulary)
+    net = ntk.nn.Sequential(ends[0], *[block] * depth, *ends[1:])
+    return net, lambda params, x: net.apply(params, x).reshape(len(x), -1)
+
+
+def train(depth, width, vocabulary, inputs, targets, new, record, **options):
+    """Ensemble under Adam, and number of parameters."""
+    net, f = model(depth, width, vocabulary)
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+    params = jax.vmap(lambda key: net.init(key, inputs.shape[1:]))(keys)
+    run = ntk.train.ensemble(
+        f, params, inputs, targets, new, optimizer=optax.adam(1e-2), steps=record[-1],
+        record=record, loss=ntk.losses.TokenCrossEntropy(vocabulary), batch_size=32,
+        key=jax.random.key(1), **options,
+    )  # fmt: skip
+    return run, sum(p[0].size for p in jax.tree.leaves(params))
+
+
+def log_loss(outputs, tokens):
+    """Loss of every position, from flattened logits ``(seeds, steps, n, s V)``."""
+    scores = np.asarray(jax.nn.log_softmax(outputs.reshape(*outputs.shape[:3], *tokens.shape[1:],
+                                                           -1)))  # fmt: skip
+    return -np.take_along_axis(scores, tokens[None, None, ..., None], axis=-1)[..., 0]
+
+
+def one_hot(tokens, vocabulary):
+    """Flattened targets."""
+    return jnp.asarray(np.eye(vocabulary, dtype=np.float32)[tokens].reshape(len(tokens), -1))
+
+
+windows, new = jnp.asarray(data.train[:, :-1]), jnp.asarray(data.test[:, :-1])
+targets, truth = one_hot(data.train[:, 1:], V), data.test[:, 1:]
+
+# %%
+language = {}
+for depth, width in LAYOUTS:
+    arrays = depth, width, V, windows, targets, new
+    run, count = train(*arrays, (0, 3, 10, 30, 100, 240), kernel_points=windows[:12])
+    size = np.linalg.norm(run.ntk[:, :1], axis=(2, 3))
+    language[depth, width] = {
+        "steps": run.steps,
+        "loss": log_loss(run.test, truth).mean((2, 3)),
+        "drift": np.linalg.norm(run.ntk - run.ntk[:, :1], axis=(2, 3)) / size,
+    }
+    print(f"{depth} x {width}: {count:,} parameters, "
+          + "test loss {:.3f} +- {:.3f} nats, ".format(*mean(language[depth, width]["loss"][:, -1]))
+          + "drift {:.1f} +- {:.1f}".format(*mean(language[depth, width]["drift"][:, -1]))
+          )  # fmt: skip
+c = np.bincount(data.train.ravel(), minlength=V) + 1.0
+unigram = -np.log((c / c.sum())[truth]).mean()
+pairs = np.full((V, V), 0.1)
+np.add.at(pairs, (data.train[:, :-1].ravel(), data.train[:, 1:].ravel()), 1.0)
+bigram = -np.log((pairs / pairs.sum(1, keepdims=True))[data.test[:, :-1], truth]).mean()
+print(f"counts of characters alone: {unigram:.3f} nats; of pairs: {bigram:.3f}")
+
+# %% [markdown]
+# ## In context
+#
+# `ntk.data.repeats`: random tokens in random order that repeat with a random period. What follows a
+# token is nowhere but in the sequence itself: find where it stood before, and copy what came next.
+# Such *induction heads* take two layers of attention
+# ([arXiv:2209.11895](https://arxiv.org/abs/2209.11895)); one layer would have to be as large as
+# its context is long ([arXiv:2408.14332](https://arxiv.org/abs/2408.14332)). The same four layouts,
+# at equal numbers of parameters, on sequences none of which is in the training set.
+
+# %%
+TOKENS, PERIODS = 12, (4, 8)
+task = ntk.data.repeats(2304, 24, TOKENS, periods=PERIODS)
+tokens, known = task.tokens, task.known
+answers = one_hot(tokens[:2048, 1:], TOKENS).reshape(2048, 24, TOKENS) * known[:2048, :, None]
+LOOKS = 0, 50, 100, 150, 200, 300
+context = {}
+for depth, width in LAYOUTS:
+    arrays = jnp.asarray(tokens[:2048, :-1]), answers.reshape(2048, -1).astype(jnp.float32)
+    run, _ = train(depth, width, TOKENS, *arrays, jnp.asarray(tokens[2048:, :-1]), LOOKS)
+    logits = run.test.reshape(*run.test.shape[:3], 24, TOKENS)
+    right = (logits.argmax(-1) == tokens[2048:, 1:]) & known[2048:]
+    context[depth, width] = right.sum((2, 3)) / known[2048:].sum()
+    print(f"{depth} x {width}: right in context "
+          + "{:.1%} +- {:.1%}".format(*mean(context[depth, width][:, -1])))  # fmt: skip
+# The best without looking a token up: one of those in the sequence.
+among = (known[2048:] / (~known[2048:]).sum(1, keepdims=True)).sum() / known[2048:].sum()
+print(f"any token of the same sequence: {among:.1%}")
+
+# %% [markdown]
+# ## The error budget as language models grow
+#
+# `compare_model` walks from a model's own kernel at its initial parameters to the model under Adam,
+# one approximation at a time; here on a few windows, and the character after each. Two blocks,
+# wider and wider. Once by gradient descent, and once by Adam.
+
+# %%
+WIDTHS = (16, 64)
+first = windows[:24, :12], data.train[:24, 12]
+other = new[:48, :12], data.test[:48, 12]
+budgets = {}
+for width in WIDTHS:
+    net = ntk.nn.Sequential(*model(2, width, V)[0].layers[:-1], ntk.nn.Index(-1), ntk.nn.Dense(V))
+    for name, options in (
+        ("descent", {"steps": 200, "record": (5, 20, 60, 200)}),
+        ("Adam", {"steps": 12, "record": (1, 3, 12), "optimizer": optax.adam(1e-2)}),
+    ):
+        budgets[width, name] = ntk.compare_model(
+            net.apply, lambda key, net=net: net.init(key, (12,)), first, other,
+            loss="cross_entropy", seeds=3, **options,
+        )  # fmt: skip
+        print(f"width {width}, {name}:", budgets[width, name].conclusion())
+        print(budgets[width, name].horizon())
