@@ -162,6 +162,10 @@ def test_sizes_that_cannot_be_measured_or_fitted_are_told():
         theory.kernel_deviation(pooled, inputs(), jax.random.key(0), sizes=((0, 2),))
     with pytest.raises(InputError, match="two or more networks"):
         theory.kernel_deviation(pooled, inputs(), jax.random.key(0), sizes=((1, 2),), seeds=1)
+    with pytest.raises(InputError, match="networks of one"):
+        theory.kernel_deviation(
+            lambda h, d: attention(h, d), inputs(), jax.random.key(0), sizes=((1, 2),)
+        )
     found = made(np.ones((2, 3, 1, 1)), [(1, 2), (2, 2)], [[1.0]])
     with pytest.raises(InputError, match="takes three"):
         found.power("bias", "heads", 2)
