@@ -49,8 +49,8 @@ def attention_theory(scaling: str) -> AttentionTheory:
     with ``A = 0`` for ``"linear"``, and :func:`head_moments` for ``"sqrt"``. The second line is
     how mean kernels of heads of finite width differ (logits that are products of Gaussians, by
     ``1/d``), which no number of heads removes. Deeper stacks, whose other layers have widths in
-    proportion to ``H d``, have the same form with other constants, and in the mean a further
-    ``1/H`` (``"sqrt"``) or ``1/(H d)``.
+    proportion to ``H d``, have the same form to leading order with other constants, and in the mean
+    a further ``1/H`` (``"sqrt"``) or ``1/(H d)``.
 
     Raises
     ------
