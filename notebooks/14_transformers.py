@@ -218,9 +218,10 @@ print(f"counts of characters alone: {unigram:.3f} nats; of pairs: {bigram:.3f}")
 # token is nowhere but in the sequence itself: find where it stood before, and copy what came next.
 # Such *induction heads* take two layers of attention
 # ([arXiv:2209.11895](https://arxiv.org/abs/2209.11895)); one layer would have to be as large as
-# its context is long ([arXiv:2408.14332](https://arxiv.org/abs/2408.14332)). One layer has another
-# way, which is not exact: what comes next is always the token that was seen longest ago, and how
-# long ago is in the positions. The first two layouts, at equal numbers of parameters, on sequences
+# its context is long ([arXiv:2408.14332](https://arxiv.org/abs/2408.14332)). One layer might have
+# another way: what comes next is always the token that was seen longest ago, and how long ago is in
+# the positions. (A guess, made after one layer had done better than any token of the same sequence,
+# which was expected of it; what that layer does was not looked at.) The first two layouts, at equal numbers of parameters, on sequences
 # none of which is in the training set.
 
 # %%
@@ -249,7 +250,9 @@ print(f"any token of the same sequence: {among:.1%}")
 # Adam, [arXiv:2210.05643](https://arxiv.org/abs/2210.05643))? Adam moves every weight by about its
 # rate $\eta$, whatever the width $n$. If the update of a matrix has one direction its norm is
 # $\eta n$, beside $\sqrt n$ of the random one, and the gap goes as $\eta\sqrt n$; if it has many,
-# its norm is $\eta\sqrt n$, and the gap goes as $\eta$. Either way models that grow at one and the
+# its norm is $\eta\sqrt n$, and the gap goes as $\eta$. The first was expected here; the second was
+# thought of only when a run on more windows had contradicted the first, so that its agreement below
+# explains and tests nothing. Either way models that grow at one and the
 # same rate do not come nearer to their kernel; at a rate of $1/n$ they do. One block, of width 16
 # and 64.
 

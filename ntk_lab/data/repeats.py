@@ -42,8 +42,8 @@ def repeats(
       loss zero. The period being random, positions alone do not say where to look: it takes two
       layers of attention (arXiv:2209.11895), or one so large that it grows with the context
       (arXiv:2408.14332);
-    - what follows is also the token that was seen longest ago, which single layers can make use
-      of, if not exactly.
+    - what follows is also the token that was seen longest ago, which a single layer might
+      make use of.
 
     Parameters
     ----------
