@@ -221,8 +221,8 @@ print(f"counts of characters alone: {unigram:.3f} nats; of pairs: {bigram:.3f}")
 # its context is long ([arXiv:2408.14332](https://arxiv.org/abs/2408.14332)). One layer might have
 # another way: what comes next is always the token that was seen longest ago, and how long ago is in
 # the positions. (A guess, made after one layer had done better than any token of the same sequence,
-# which was expected of it; what that layer does was not looked at.) The first two layouts, at equal numbers of parameters, on sequences
-# none of which is in the training set.
+# which was expected of it; what that layer does was not looked at.) The first two layouts, at equal
+# numbers of parameters, on sequences none of which is in the training set.
 
 # %%
 TOKENS, PERIODS = 12, (4, 8)
