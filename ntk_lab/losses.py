@@ -108,6 +108,45 @@ class Huber:
         return jnp.sum(inside * (size - 0.5 * inside), axis=1)
 
 
+@dataclass(frozen=True)
+class TokenCrossEntropy:
+    """Mean over positions of ``-log softmax(f)`` at the right token, of language models.
+
+    Outputs and targets are ``(n, s vocabulary)``: the ``vocabulary`` outputs of ``s`` positions,
+    flattened, as a model's ``(n, s, vocabulary)`` are by ``reshape(n, -1)``. Targets are
+    probabilities, one-hot ones for known tokens; positions whose targets are all zero are left out
+    of the mean, and an example without any has a loss of zero.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, ntk_lab as ntk
+    >>> targets = jnp.array([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]])
+    >>> print(ntk.losses.TokenCrossEntropy(2)(jnp.zeros((2, 4)), targets).round(4))
+    [0.6931 0.6931]
+    """
+
+    vocabulary: int
+
+    def __post_init__(self):
+        if isinstance(self.vocabulary, bool) or not isinstance(self.vocabulary, int):
+            raise InputError(f"TokenCrossEntropy got vocabulary={self.vocabulary!r}; an integer.")
+        if self.vocabulary < 2:
+            raise InputError(f"TokenCrossEntropy got vocabulary={self.vocabulary}; at least 2.")
+
+    def __call__(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        """Loss of each example."""
+        if outputs.shape[1] % self.vocabulary:
+            raise InputError(
+                f"{outputs.shape[1]} outputs are no whole number of positions with a vocabulary of "
+                f"{self.vocabulary}: give (n, positions * vocabulary)."
+            )
+        shape = len(outputs), -1, self.vocabulary
+        targets = targets.reshape(shape)
+        each = -jnp.sum(targets * jax.nn.log_softmax(outputs.reshape(shape), axis=2), axis=2)
+        scored = jnp.sum(targets, axis=(1, 2))
+        return jnp.sum(each, axis=1) / jnp.where(scored > 0, scored, 1)
+
+
 NAMED: dict[str, Loss] = {
     "squared": squared,
     "cross_entropy": cross_entropy,

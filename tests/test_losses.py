@@ -80,3 +80,20 @@ def test_a_loss_that_averages_is_refused_and_unknown_names_are_told_the_known():
         ntk.losses.cross_entropy(f[:, :1], y[:, :1])
     with pytest.raises(InputError, match="delta=0"):
         ntk.losses.Huber(0)
+
+
+def test_token_cross_entropy_is_the_mean_over_positions_that_have_a_target():
+    f, _, _ = data(outputs=12, n=3)
+    tokens = np.array([[0, 3, 1], [2, 2, 0], [1, 0, 3]])
+    targets = jnp.eye(4, dtype=f.dtype)[tokens].at[1, 2].set(0).at[2].set(0)
+    loss = ntk.losses.TokenCrossEntropy(4)
+    scores = jax.nn.log_softmax(f.reshape(3, 3, 4), axis=2)
+    each = -jnp.take_along_axis(scores, tokens[..., None], axis=2)[..., 0]
+    expected = jnp.stack([each[0].mean(), each[1, :2].mean(), jnp.zeros_like(f[0, 0])])
+    assert_close(loss(f, targets.reshape(3, 12)), expected)
+    one = ntk.losses.TokenCrossEntropy(12)(f, jnp.eye(12, dtype=f.dtype)[:3])
+    assert_close(one, ntk.losses.cross_entropy(f, jnp.eye(12, dtype=f.dtype)[:3]))
+    with pytest.raises(InputError, match="whole number of positions"):
+        ntk.losses.TokenCrossEntropy(5)(f, f)
+    with pytest.raises(InputError, match="at least 2"):
+        ntk.losses.TokenCrossEntropy(1)

@@ -1,5 +1,9 @@
 """What theory says beforehand, and how to measure it on finite networks."""
 
+from ntk_lab.theory.attention_heads import AttentionTheory as AttentionTheory
+from ntk_lab.theory.attention_heads import HeadMoments as HeadMoments
+from ntk_lab.theory.attention_heads import attention_theory as attention_theory
+from ntk_lab.theory.attention_heads import head_moments as head_moments
 from ntk_lab.theory.bias_variance import BiasVariance as BiasVariance
 from ntk_lab.theory.bias_variance import bias_variance as bias_variance
 from ntk_lab.theory.coordinates import CoordinateCheck as CoordinateCheck
@@ -20,6 +24,9 @@ from ntk_lab.theory.fluctuations import FiniteWidthMoments as FiniteWidthMoments
 from ntk_lab.theory.fluctuations import MeasuredMoments as MeasuredMoments
 from ntk_lab.theory.fluctuations import finite_width_moments as finite_width_moments
 from ntk_lab.theory.fluctuations import measure_moments as measure_moments
+from ntk_lab.theory.kernel_deviation import HeadLaw as HeadLaw
+from ntk_lab.theory.kernel_deviation import KernelDeviation as KernelDeviation
+from ntk_lab.theory.kernel_deviation import kernel_deviation as kernel_deviation
 from ntk_lab.theory.kernel_function import kernel_function as kernel_function
 from ntk_lab.theory.kernel_function import kernel_lipschitz_bound as kernel_lipschitz_bound
 from ntk_lab.theory.kernel_modes import KernelModes as KernelModes
@@ -73,12 +80,16 @@ from ntk_lab.theory.width import width_theory as width_theory
 
 __all__ = [
     "BiasVariance",
+    "AttentionTheory",
     "CoordinateCheck",
     "CriticalPoint",
     "Dichotomy",
     "Exponents",
     "FiniteWidthMoments",
     "GradientFeatures",
+    "HeadLaw",
+    "HeadMoments",
+    "KernelDeviation",
     "KernelModes",
     "LayerFeatures",
     "LearningCurve",
@@ -103,6 +114,7 @@ __all__ = [
     "WidthTheory",
     "abc_exponents",
     "bias_variance",
+    "attention_theory",
     "coordinate_check",
     "critical_initialization",
     "critical_line",
@@ -112,6 +124,8 @@ __all__ = [
     "feature_ansatz",
     "finite_width_moments",
     "fit_power_law",
+    "head_moments",
+    "kernel_deviation",
     "kernel_function",
     "kernel_lipschitz_bound",
     "kernel_modes",
