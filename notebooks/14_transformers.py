@@ -244,7 +244,7 @@ among = (known[2048:] / (~known[2048:]).sum(1, keepdims=True)).sum() / known[204
 print(f"any token of the same sequence: {among:.1%}")
 
 # %% [markdown]
-# ## The error budget as language models grow
+# ## Feature learning's part of the error budget as language models grow
 #
 # How long is a model its own linearization, trained in the very same way (the kernel regime of
 # Adam, [arXiv:2210.05643](https://arxiv.org/abs/2210.05643))? Adam moves every weight by about its
@@ -299,6 +299,9 @@ for (name, width), gap in gaps.items():
                        color=BLUE if width > 16 else ORANGE, markersize=4, label=label)  # fmt: skip
 ax[3].axhline(0.15, color="k", linestyle=":", linewidth=1, label="tolerance of 15%")
 ax[3].set(xscale="log", yscale="log", xlabel="steps of Adam", ylabel="gap to the linearization")
+ax[3].minorticks_off()
+ax[3].set_xticks(EARLY[1:], [str(step) for step in EARLY[1:]])
+ax[3].set_yticks([0.02, 0.05, 0.1, 0.2], ["0.02", "0.05", "0.1", "0.2"])
 titles = (
     "Python's documentation",
     "The kernel moves",
