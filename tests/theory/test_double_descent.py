@@ -46,6 +46,7 @@ def test_infinitely_many_examples_leave_what_features_cannot_express():
         assert_close(found.test_error, (gamma / (VALUES + gamma) * POWER).sum(), factor=20)
 
 
+@pytest.mark.x64  # the published form cancels
 def test_the_published_form_and_its_equations():
     grid = [np.ravel(g) for g in np.meshgrid([5.0, 60.0, 200.0], [8.0, 60.0, 150.0], [1e-4, 0.3])]
     n, p, ridge = grid
@@ -172,10 +173,12 @@ def test_gradients_are_those_of_differences_and_programs_compile():
         assert_close(gradient[place], difference, factor=1e5)
 
 
-def test_relu_features_of_gaussian_inputs_err_as_their_kernel_says(key):
-    d, n, noise, ridge = 5, 40, 0.2, 0.02
+@pytest.mark.slow
+def test_relu_features_on_the_sphere_err_as_their_kernel_says(key):
+    d, n, noise, ridge = 20, 40, 0.2, 0.02
     x = jax.random.normal(key, (500, d))
-    y = x[:, :1] + x[:, 1:2] * x[:, 2:3]
+    x = x * (d**0.5 / jnp.linalg.norm(x, axis=1, keepdims=True))
+    y = x[:, :1] + 0.5 * x[:, 1:2] * x[:, 2:3]
     layout = ntk.nn.Sequential(ntk.nn.Dense(8, w_std=2**0.5, b_std=0.5), ntk.nn.Relu())
     modes = theory.kernel_modes(layout.kernel(x).nngp, y)
     for p in (20, 40, 200):
@@ -184,13 +187,15 @@ def test_relu_features_of_gaussian_inputs_err_as_their_kernel_says(key):
             theory.RandomFeatures(net, ridge), (x, y), (x, y), n, key=key, repeats=12, noise=noise
         )
         expected = theory.random_feature_curve(*modes, n, p, ridge=ridge, noise=noise)
+        total = float(expected.parts.error)
         value, error = measured.error
-        # Eigenfunctions of a few inputs are not Gaussian: some per cent.
-        assert abs(value / float(expected.parts.error) - 1) < 0.15 + 4 * error / value
-        bias, scatter = measured.mean.bias, measured.standard_error.bias
-        assert abs(bias - float(expected.parts.bias)) < 4 * scatter + 0.05 * value
+        # A twelfth of the population is in a training set, and n is not infinite: some per cent.
+        assert abs(value - total) < 4 * error + 0.05 * total
+        for name in expected.parts._fields:
+            found, scatter = getattr(measured.mean, name), getattr(measured.standard_error, name)
+            assert abs(found - float(getattr(expected.parts, name))) < 4 * scatter + 0.03 * total
         train = measured.train_error
-        allowed = 0.1 * train.mean() + 4 * train.std() / len(train) ** 0.5
+        allowed = 0.1 * train.mean() + 4 * train.std(ddof=1) / len(train) ** 0.5
         assert abs(train.mean() - float(expected.train_error)) < allowed
 
 
