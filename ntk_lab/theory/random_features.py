@@ -79,7 +79,7 @@ def random_feature_curve(
     like independent Gaussian variables, and each feature independent of the others: exact for
     Gaussian features of Gaussian inputs as numbers grow; for neurons and real data an
     approximation, to be measured: it is good for many input dimensions (20 on a sphere: a few per
-    cent), and some 20 to 30% too low for five or six.
+    cent), and some 15 to 35% too low for five or six.
 
     Parameters
     ----------
