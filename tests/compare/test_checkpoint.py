@@ -88,6 +88,7 @@ def test_an_interrupted_comparison_resumes_bit_by_bit_and_repeats_nothing(
     assert trained == []
 
 
+@pytest.mark.slow
 def test_seeds_do_not_depend_on_which_are_trained_together(apart, together):
     for name, values in together.measures.items():
         assert_close(apart.measures[name].astype(FLOAT), values, factor=100)

@@ -44,6 +44,7 @@ def close(actual, expected, factor=100):
     assert_close(np.asarray(actual, FLOAT), expected, factor=factor)
 
 
+@pytest.mark.slow
 def test_gaps_of_a_model_equal_a_plain_computation():
     train, test = regression(2)
     net = hidden(2).with_width(16)

@@ -39,6 +39,7 @@ def one_output():
     return compare(hidden(), regression())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("width", [4, 16])
 def test_gaps_equal_a_plain_computation(two_outputs, width, seed):

@@ -77,6 +77,7 @@ def reference_layer(stax, options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_attention_after_a_convolution(stax, name):
     sizes, options = CASES[name]

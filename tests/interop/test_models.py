@@ -27,6 +27,7 @@ def network(request):
     return request.param, f(params, x), ntk.empirical.ntk(f, params, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_the_same_network_has_the_same_kernel_in_every_library(network, library):
     name, outputs, kernel = network

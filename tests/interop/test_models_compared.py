@@ -98,6 +98,7 @@ def test_unmodified_models_get_verdict_cause_and_horizon(library):
     assert "Horizon, until which the total gap is within" in words
 
 
+@pytest.mark.slow
 def test_one_hot_labels_are_class_numbers_to_the_loss():
     numbers, one_hot = compared("equinox"), compared("equinox", one_hot=True)
     for name in ("gap/total", "gap/optimizer", "drift"):

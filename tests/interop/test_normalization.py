@@ -43,6 +43,7 @@ READOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axis", "readout"), [((-1,), "pool"), ((3, 1), "flatten"), ((1, 2, 3), "positions")]
 )
@@ -68,6 +69,7 @@ def test_layer_norm_over_positions(stax, axis, readout):
     assert_same_kernels(net, reference, (4, 3, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readout", ["flatten", "positions"])
 def test_dropout_of_positions(stax, readout):
     def layers(m, conv, dropout):

@@ -96,6 +96,7 @@ def test_compiled_loops_agree_with_the_portable_way(monkeypatch, taken, name, sy
         assert a.dtype == b.dtype
 
 
+@pytest.mark.slow
 def test_kernels_are_exactly_symmetric_and_positive(taken):
     for k in NETWORKS["stack"].kernel(inputs("stack", 20, 0)):
         assert np.array_equal(k, k.T)
@@ -167,6 +168,7 @@ def test_gradients_masks_and_little_memory_take_the_portable_way(taken):
     assert not taken
 
 
+@pytest.mark.slow
 def test_overflow_is_reported(taken):
     net = nn.Sequential(nn.Dense(8, 1e15), RELU, attend(), nn.Dense(8, 1e15), POOL)
     x = inputs("stack", 4, 0).astype(jnp.float32)

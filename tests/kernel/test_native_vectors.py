@@ -85,6 +85,7 @@ def always(monkeypatch):
     monkeypatch.setattr(native_vectors, "_TILE", 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_compiled_loops_agree_with_the_portable_way(always, monkeypatch, name, symmetric):

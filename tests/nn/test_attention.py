@@ -56,6 +56,7 @@ def test_networks_have_the_kernels_as_means(options, x):
     assert_means_match(net, x, net.kernel(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"mechanism": "relu", "causal": True}], ids=["softmax", "relu"]
 )
@@ -80,6 +81,7 @@ def test_other_parameterizations_have_their_own_kernel(name, options, x):
     assert_means_match(net, x, net.kernel(x))
 
 
+@pytest.mark.slow
 def test_parameterizations_change_scales_and_not_the_function(x):
     """Equal functions from equal draws; ABC(1/2, 0) is NTK; mean field divides by the fan-in."""
     key, net = jax.random.key(0), network(scaling="sqrt", mechanism="identity", pos_emb="sum")

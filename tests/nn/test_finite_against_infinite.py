@@ -70,6 +70,7 @@ def test_other_parameterizations_have_their_own_kernel_at_their_width(name, x):
     assert z_scores(theta, np.asarray(net.kernel(x).ntk), 2 / WIDTH).max() < 4.5
 
 
+@pytest.mark.slow
 def test_fluctuations_of_the_kernel_fall_as_the_square_root_of_width(x):
     net = network(ntk.nn.Relu(), w_std=1.3, b_std=0.3)
     expected = np.asarray(net.kernel(x).ntk)

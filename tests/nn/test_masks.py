@@ -84,6 +84,7 @@ def inputs_of(name):
     return tokens() if name == "tokens" else sequences()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEQUENCE_NETS)
 def test_padded_sequences_are_the_shorter_ones(name):
     net, batch = SEQUENCE_NETS[name], inputs_of(name)
@@ -292,6 +293,7 @@ def test_agrees_with_masks_of_neural_tangents(ours, theirs):
     np.testing.assert_allclose(kernel.ntk, expected.ntk, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_masked_inputs_go_through_transformations():
     net, batch = pooled(nn.Conv(16, (3,), b_std=0.2), nn.Cos(), nn.Dense(8), nn.Erf()), sequences()
     params = net.init(jax.random.key(1), batch.shape[1:])

@@ -128,6 +128,7 @@ def test_gradients_are_finite_at_equal_and_zero_inputs(name):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(by_input))
 
 
+@pytest.mark.slow
 def test_kernels_of_two_batches_are_blocks_of_that_of_both():
     for name in ("recurrent at all times", "tokens", "resize", "graph"):
         net, x = NETS[name]
@@ -156,6 +157,7 @@ def test_a_sequence_of_one_step_is_a_dense_layer():
     assert_close(rnn.kernel(x).ntk, dense.kernel(x).ntk)
 
 
+@pytest.mark.slow
 def test_repetition_is_the_copies_written_out():
     x, times = normal(4, 2), 3
     bodies = [

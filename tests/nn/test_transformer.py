@@ -80,6 +80,7 @@ def test_a_stack_is_its_layers(x):
     assert net.apply(params, x).shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_loop_of_blocks_has_the_same_kernel(x):
     nets = [nn.Transformer(2, 16, heads=2, b_std=0.3, loop=loop) for loop in (False, True)]
     for unrolled, looped in zip(*(net.kernel(x) for net in nets), strict=True):
@@ -88,6 +89,7 @@ def test_a_loop_of_blocks_has_the_same_kernel(x):
     assert nets[1].apply(params, x).shape == (3, 1)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees_with_double(x):
     """Of both halves: a release of jaxlib miscompiled Jacobians through LayerNorm in float32."""
     net, short = nn.Transformer(1, 16, 2, heads=2, pos_emb="sum"), x.astype(jnp.float32)

@@ -101,6 +101,7 @@ def test_a_fit_ends_where_the_likelihood_is_flat_and_is_no_worse_than_the_truth(
     assert float(found.diagnostics.ridge) == pytest.approx(found.noise)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_depth_is_chosen_among_those_given():
     truth = network(depth=3, w_std=3.0)

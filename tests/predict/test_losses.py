@@ -237,6 +237,7 @@ def test_halving_the_learning_rate_halves_the_gap_to_the_flow():
     assert gaps[0] / gaps[1] == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_flow_on_a_loss_crosses_jit_and_has_derivatives():
     p = random_problem(n=5, n_test=2)

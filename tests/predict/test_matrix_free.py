@@ -66,6 +66,7 @@ def test_flow_from_products_is_the_flow_from_the_kernel(mode, options):
     assert free.error_test.shape == (2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.8, True)])
 def test_descent_from_products_is_the_descent_from_the_kernel(momentum, nesterov):
     options = {"learning_rate": 0.15, "momentum": momentum, "nesterov": nesterov}
@@ -93,6 +94,7 @@ def test_estimated_errors_are_above_the_true_ones_and_below_the_tolerance(tol):
         assert (estimate <= tol).all()
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_ridge_regression_from_products_is_the_solution_by_conjugate_gradients():
     params, x, x_test, y, _ = problem(n=60)

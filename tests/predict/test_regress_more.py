@@ -86,6 +86,7 @@ def test_early_stopping_takes_the_best_of_the_times():
         found.at_best_time(X_TEST, truth[:, :1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["ntk", "nngp"])
 def test_random_features_tend_to_the_kernel(which):
     found = fit(ridge=0.5, which=which, method="features", features=500)

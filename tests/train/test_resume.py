@@ -69,6 +69,7 @@ def test_a_run_that_is_cut_off_at_any_write_goes_on_bit_by_bit(sized, tmp_path, 
     equal(resumed, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_from_its_progress_goes_on(tmp_path):
     undisturbed, seen = train(), []
 
