@@ -37,7 +37,8 @@ def repeats(
     Each sequence is ``p`` different tokens in random order, again and again, ``p`` drawn from
     ``periods``. Nothing but the sequence itself says what follows a token, so that
 
-    - without context the loss is ``ln vocabulary`` everywhere, in whatever parameters;
+    - without looking back the loss is at least ``ln(vocabulary - 1)``, whatever the parameters: a
+      token never follows itself, and every other one is as likely;
     - where the token was seen before (``known``) looking it up and copying what followed makes the
       loss zero. The period being random, positions alone do not say where to look: it takes two
       layers of attention (arXiv:2209.11895), or one so large that it grows with the context

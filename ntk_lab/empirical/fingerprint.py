@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.empirical.arguments import Arguments
+
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -28,6 +30,33 @@ def constants(jaxpr: Any) -> Iterator[Any]:
                 yield from value.consts
             if _is_program(value):
                 yield from constants(getattr(value, "jaxpr", value))
+
+
+def gradient_program(args: Arguments) -> Any:
+    """The program of a gradient of one example: what custom rules of derivatives do is in it.
+
+    Programs of functions name such rules without what they say. By all parameters, so that it does
+    not depend on which are selected.
+    """
+    floats = [i for i, v in enumerate(args.leaves) if jnp.issubdtype(v.dtype, jnp.floating)]
+
+    def gradient(leaves: list[Any], x: Any) -> Any:
+        def of(moving: list[Any]) -> Any:
+            whole = list(leaves)
+            for i, leaf in zip(floats, moving, strict=True):
+                whole[i] = leaf
+            return args.f(jax.tree.unflatten(jax.tree.structure(args.params), whole), x)
+
+        moving = [leaves[i] for i in floats]
+        try:
+            out, pull = jax.vjp(of, moving)
+            return pull(out)
+        except ValueError:  # loops of unknown length go forwards only
+            return jax.jvp(of, (moving,), (moving,))
+
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), args.inputs1)
+    x = jax.tree.unflatten(jax.tree.structure(args.x1), one)
+    return jax.make_jaxpr(gradient)(args.leaves, x)
 
 
 def digest(texts: list[str], arrays: list[Any]) -> str:

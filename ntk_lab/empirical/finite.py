@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.empirical.arguments import Select, arguments
-from ntk_lab.empirical.fingerprint import constants, digest, program_text
+from ntk_lab.empirical.fingerprint import constants, digest, gradient_program, program_text
 from ntk_lab.empirical.nngp import nngp
 from ntk_lab.empirical.ntk import Method, Model, Params, ntk
 from ntk_lab.empirical.plan import plan
@@ -99,11 +99,11 @@ class FiniteKernel:
     def identity(self, x: Any) -> dict[str, Any]:
         """What decides the numbers, as short texts."""
         args = arguments(self.f, self.params, jnp.asarray(x[:1]), None, self.select)
-        closed = jax.make_jaxpr(self.f)(self.params, args.x1)
-        held = [*closed.consts, *constants(closed.jaxpr)]
+        programs = jax.make_jaxpr(self.f)(self.params, args.x1), gradient_program(args)
+        held = [c for p in programs for c in (*p.consts, *constants(p.jaxpr))]
         outputs = self.outputs if isinstance(self.outputs, str) else digest([], [self.outputs])
         return {
-            "f": digest([program_text(closed.jaxpr)], held),
+            "f": digest([program_text(p.jaxpr) for p in programs], held),
             "params": digest([*map(str, args.paths)], args.leaves),
             "outputs": outputs,
             "select": digest([str(args.selected)], []),

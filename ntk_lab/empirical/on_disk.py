@@ -8,7 +8,7 @@ import numpy as np
 
 from ntk_lab.empirical import engine
 from ntk_lab.empirical.checks import check_finite
-from ntk_lab.empirical.fingerprint import constants, digest, program_text
+from ntk_lab.empirical.fingerprint import constants, digest, gradient_program, program_text
 from ntk_lab.empirical.store import Store
 from ntk_lab.errors import InputError
 
@@ -41,13 +41,14 @@ def _settings(job: engine.Job, method: str) -> dict[str, str]:
     """What a kernel is of, each part under the name that users know it by."""
     args = job.args
     signature = args.signature(structured=True, merge=True)
-    text = program_text(job.program.closed.jaxpr)
-    inner = list(constants(job.program.closed.jaxpr))
+    gradient = gradient_program(args)
+    programs = job.program.closed.jaxpr, gradient.jaxpr
+    held = [*job.program.consts, *gradient.consts, *(c for p in programs for c in constants(p))]
     trees = [str(jax.tree.structure(tree)) for tree in (args.params, args.x1)]
     second = args.inputs1 if args.inputs2 is None else args.inputs2
     return {
         "JAX": jax.__version__,
-        "f": digest([text], [*job.program.consts, *inner]),
+        "f": digest([program_text(p) for p in programs], held),
         "params": digest([trees[0], *map(str, args.paths)], args.leaves),
         "x1": digest([trees[1]], args.inputs1),
         "x2": digest([trees[1], str(args.inputs2 is None)], second),

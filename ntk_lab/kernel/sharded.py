@@ -18,6 +18,7 @@ from ntk_lab.kernel.evaluate import carried, tile_of
 from ntk_lab.kernel.graph import Graph
 from ntk_lab.kernel.masked import Masked
 from ntk_lab.kernel.matrix import KernelMatrix
+from ntk_lab.kernel.plan import available_memory
 from ntk_lab.kernel.source import Computes
 from ntk_lab.kernel.state import Inputs
 
@@ -55,9 +56,11 @@ class ShardedMatrix(KernelMatrix):
         if isinstance(job.x1, Graph | Masked):
             raise InputError("inputs with masks or edges are not spread over devices.")
         self.mesh, self._axis, n = mesh, mesh.axis_names[0], self.shape[0]
-        self._many = len({device.process_index for device in mesh.devices.flat}) > 1
+        self._many = _is_of_many(mesh)
         share = -(-n // mesh.size)
-        self._side = -(-share // -(-share // min(job.side, share)))
+        # Processes with other memory free may have other tiles in mind.
+        side = int(self.agreed(np.asarray(min(job.side, share))))
+        self._side = -(-share // -(-share // side))
         self._rows = -(-share // self._side) * self._side * mesh.size
         x = np.asarray(job.x1)
         padded = np.concatenate([x, np.repeat(x[-1:], self._rows - n, axis=0)])
@@ -100,6 +103,24 @@ class ShardedMatrix(KernelMatrix):
     def _spread(self, array: np.ndarray) -> jax.Array:
         sharding = NamedSharding(self.mesh, P(self._axis))
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def memory_of_all(mesh: Mesh, memory: float | None) -> float | None:
+    """A memory limit that is the same in all processes: of what each may take, the least.
+
+    It decides sizes that all of them have to agree on, such as the rank of a preconditioner.
+    """
+    if memory is not None or not _is_of_many(mesh):
+        return memory
+    own = np.asarray(available_memory(None, math.inf), np.int64)
+    # As bytes: where 64 bits are switched off, numbers would be cut.
+    found = multihost_utils.process_allgather(np.frombuffer(own.tobytes(), np.uint8))
+    return int(np.frombuffer(np.asarray(found).tobytes(), np.int64).min())
+
+
+def _is_of_many(mesh: Mesh) -> bool:
+    """Whether devices belong to several processes."""
+    return len({device.process_index for device in mesh.devices.flat}) > 1
 
 
 @compiled(static_argnums=(0, 1, 2, 3, 4))

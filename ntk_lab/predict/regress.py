@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.computed import Computed
 from ntk_lab.kernel.matrix import KernelMatrix
-from ntk_lab.kernel.sharded import ShardedMatrix
+from ntk_lab.kernel.sharded import ShardedMatrix, memory_of_all
 from ntk_lab.kernel.stored import StoredMatrix
 from ntk_lab.kernel.to_store import to_store
 from ntk_lab.predict.inputs import Which
@@ -166,6 +166,7 @@ def regress(
     """
     check_arguments(which, method, ridge, store, mesh)
     times = read_training_times(time, method, start, checkpoint)
+    memory = memory if mesh is None else memory_of_all(mesh, memory)
     job = Computed(net, x, None, memory)
     n, size = job.shape[0], job.dtype.itemsize
     y = read_targets(y, n)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
-from ntk_lab.errors import ConvergenceError
+from ntk_lab.errors import ConvergenceError, InputError, NumericalError
 from ntk_lab.predict.regress_methods import Fitting
 from ntk_lab.predict.regression import Regression
 from ntk_lab.solve.host import on_host
@@ -36,15 +36,17 @@ def by_flow(
     The spaces grow until what their last quarter adds is small.
     """
     n, outputs = fitting.y.shape
-    room = int(_SHARE * fitting.matrix.job.memory / (2 * 8 * n * outputs)) - 1
+    times = time.reshape(-1)
+    room = _room(fitting, len(times))
     most = max(1, min(n, fitting.max_iterations, room))
     depth = min(_FIRST, most)
     apply = on_host(lambda v: product(matrix, v))
     outside = jnp.result_type(float) == jnp.float64
-    times = time.reshape(-1)
     with jax.enable_x64(True):
         space = krylov(apply, jnp.asarray(fitting.y, jnp.float64), depth)
         while True:
+            if not np.isfinite(np.asarray(space.diagonal)).all():
+                raise NumericalError("products of the kernel are NaN or infinite: take float64.")
             found = _functions(space, times, fitting.ridge, np.finfo(matrix.dtype).eps)
             worst = float(found.relative.max(initial=0.0))
             with jax.enable_x64(outside):
@@ -73,20 +75,37 @@ def by_flow(
     return result
 
 
+def _room(fitting: Fitting, times: int) -> int:
+    """Products whose Krylov spaces fit into the memory beside the coefficients of all times."""
+    n, outputs = fitting.y.shape
+    memory = fitting.matrix.job.memory
+    one = 8 * n * outputs
+    room = int((_SHARE * memory / one - times) // 2) - 1
+    if room < min(n, 2):
+        raise InputError(
+            f"{n} examples, {outputs} outputs and {times} times take {(times + 6) * one:,} bytes "
+            f"at least, but {_SHARE:.0%} of memory={memory:,.0f} are for these. Allow more, or "
+            "take fewer times or outputs in a call."
+        )
+    return room
+
+
 def _functions(space: KrylovSpace, times: np.ndarray, ridge: float, eps: float) -> _Found:
     depth, columns = space.diagonal.shape
     n = space.basis.shape[1]
-    fewer = max(1, 3 * depth // 4)
+    fewer = 3 * depth // 4  # of a single product nothing: all of it is what the last one adds
     shape = len(times), columns
     coordinates = np.zeros((*shape, depth))
     bound, moved, gaps = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for m, size in enumerate(np.asarray(space.sizes)):
         diagonal, off = (np.asarray(a)[:, m] for a in (space.diagonal, space.off_diagonal))
-        whole, part = (_tridiagonal(diagonal[:d], off[: d - 1]) for d in (depth, fewer))
+        whole = _tridiagonal(diagonal, off[: depth - 1])
+        part = _tridiagonal(diagonal[:fewer], off[: fewer - 1]) if fewer else None
         for k, time in enumerate(times):
             found = _applied(*whole, time / n, ridge, eps)
             gap = found.copy()
-            gap[:fewer] -= _applied(*part, time / n, ridge, eps)
+            if part is not None:
+                gap[:fewer] -= _applied(*part, time / n, ridge, eps)
             coordinates[k, m] = found
             outputs, moves = (_product(diagonal, off, v) for v in (found, gap))
             bound[k, m] = math.sqrt(max(gap @ moves, 0.0))

@@ -104,13 +104,15 @@ class Regression:
         Raises
         ------
         InputError
-            Without several times; targets that are not ``(n_validation, C)``.
+            Without several times; targets that are not ``(n_validation, C)`` or not finite.
         """
         if self.time is None or self.time.size == 0 or self.time.ndim != 1:
             raise InputError("early stopping needs times: regress(..., time=array of some times).")
         predicted, y = np.asarray(self.predict(x), np.float64), np.asarray(y)
         if y.shape != predicted.shape[1:]:
             raise InputError(f"y has shape {y.shape}; expected {predicted.shape[1:]}.")
+        if not np.isfinite(y).all():
+            raise InputError("y has NaN or infinite values; remove or repair these examples first.")
         best = int(np.square(predicted - y[None]).mean(axis=(1, 2)).argmin())
         kept = {
             name: getattr(self, name)[best]

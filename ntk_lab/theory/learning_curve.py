@@ -225,7 +225,10 @@ def _check(
         )
     if not is_concrete((values, power, counts, n, ridge, noise, population), {}):
         return
-    named = {"eigenvalues": values, "power": power, "ridge": ridge, "noise": noise}
+    named = {
+        "eigenvalues": values, "power": power, "multiplicity": counts, "ridge": ridge,
+        "noise": noise,
+    }  # fmt: skip
     for name, array in named.items():
         if not bool(jnp.all(array >= 0)):
             raise InputError(f"{name} must not be negative or NaN; the least is {array.min()}.")

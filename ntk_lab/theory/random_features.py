@@ -215,7 +215,10 @@ def _check(
         raise InputError(f"noise must be a number; got shape {noise.shape}: use jax.vmap.")
     if not is_concrete((values, power, counts, noise, n, p, ridge), {}):
         return
-    named = {"eigenvalues": values, "power": power, "ridge": ridge, "noise": noise}
+    named = {
+        "eigenvalues": values, "power": power, "multiplicity": counts, "ridge": ridge,
+        "noise": noise,
+    }  # fmt: skip
     for name, array in named.items():
         if not bool(jnp.all(array >= 0)):
             raise InputError(f"{name} must not be negative or NaN; the least is {array.min()}.")

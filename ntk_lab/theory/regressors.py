@@ -107,6 +107,7 @@ class GradientFeatures:
         """Fit the linearization."""
         if y.shape[1] != 1:
             raise InputError(f"gradients of one output are features; got labels {y.shape}.")
+        _check_outputs(self.net, x, 1)
         params, restore = ravel_pytree(self.net.init(key, x.shape[1:]))
 
         def output(params: Array, x: Array) -> Array:
@@ -150,6 +151,7 @@ class TrainedNetwork:
 
     def __call__(self, key: Array, x: Array, y: Array) -> Predictor:
         """Train all parameters."""
+        _check_outputs(self.net, x, y.shape[1])
         params = self.net.init(key, x.shape[1:])
 
         def loss(params) -> Array:
@@ -175,6 +177,12 @@ def _ridge_regression(features: Array, y: Array, ridge: float) -> Array:
     if p < n:
         return jax.scipy.linalg.solve(gram, features.T @ y, assume_a="pos")
     return features.T @ jax.scipy.linalg.solve(gram, y, assume_a="pos")
+
+
+def _check_outputs(net: nn.Module, x: Array, outputs: int) -> None:
+    found = net.output_shape(x.shape[1:])
+    if found != (outputs,):
+        raise InputError(f"the network's outputs have shape {found}; expected ({outputs},).")
 
 
 def _check_ridge(ridge: float) -> None:

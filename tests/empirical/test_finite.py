@@ -143,3 +143,23 @@ def test_tokens_and_limits():
         ntk.predict.regress(KERNEL, X, Y, ridge=RIDGE, memory=100)
     with pytest.raises(InputError, match="of an architecture"):
         ntk.predict.regress(KERNEL, X, Y, ridge=RIDGE, method="features")
+
+
+def straight_through(slope):
+    @jax.custom_vjp
+    def act(u):
+        return jnp.sign(u)
+
+    act.defvjp(lambda u: (act(u), None), lambda _, g: (g * jnp.asarray(slope, g.dtype),))
+    return lambda p, x: act(x @ p["w"]) @ p["v"]
+
+
+def test_a_store_of_other_rules_of_derivatives_is_refused(folder, tmp_path):
+    one, two = (ntk.empirical.FiniteKernel(straight_through(s), PARAMS) for s in (1.0, 2.0))
+    assert one.identity(X) == ntk.empirical.FiniteKernel(straight_through(1.0), PARAMS).identity(X)
+    ntk.kernel.to_store(one, X, None, folder)
+    with pytest.raises(InputError, match="f"):
+        ntk.kernel.to_store(two, X, None, folder)
+    ntk.empirical.ntk(straight_through(1.0), PARAMS, X, path=tmp_path / "dense")
+    with pytest.raises(InputError, match="f"):
+        ntk.empirical.ntk(straight_through(2.0), PARAMS, X, path=tmp_path / "dense")

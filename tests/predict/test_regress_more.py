@@ -146,3 +146,18 @@ BAD = {
 def test_bad_input_is_refused(words):
     with pytest.raises(InputError, match=words):
         fit(**BAD[words])
+
+
+def test_a_flow_of_one_product_claims_no_accuracy():
+    with pytest.raises(ConvergenceError) as caught:
+        fit(ridge=0.1, time=100.0, max_iterations=1)
+    assert (caught.value.result.relative_residual == 1).all()
+    assert (caught.value.result.error_bound > 0).all()
+
+
+def test_times_beyond_the_memory_and_targets_that_are_not_finite_are_refused():
+    with pytest.raises(InputError, match="fewer times"):
+        fit(ridge=0.1, time=np.full(100_000, 1.0), memory=1e7)
+    found = fit(ridge=0.1, time=TIMES)
+    with pytest.raises(InputError, match="NaN"):
+        found.at_best_time(X, np.full_like(Y, np.nan))

@@ -252,6 +252,14 @@ def test_bad_input_is_named(key):
         theory.measured_bias_variance(fit, (x, x), (x, x[:, :1]), 3, key=key)
     with pytest.raises(InputError, match="one output"):
         theory.measured_bias_variance(theory.GradientFeatures(net, 1.0), (x, x), (x, x), 3, key=key)
+    with pytest.raises(InputError, match="multiplicity must not be negative"):
+        theory.random_feature_curve(
+            jnp.ones(2), np.ones(2), 1.0, 2.0, ridge=1.0, multiplicity=np.array([1.0, -1.0])
+        )
+    with pytest.raises(InputError, match=r"outputs have shape \(4,\)"):
+        theory.GradientFeatures(net, 1.0)(key, x, x[:, :1])
+    with pytest.raises(InputError, match=r"outputs have shape \(4,\)"):
+        theory.TrainedNetwork(net, optax.sgd(1.0), 1)(key, x, x[:, :1])
     data, linear = (x, jnp.ones((5, 4))), ntk.nn.Sequential(ntk.nn.Dense(4))
     unstable = theory.TrainedNetwork(linear, optax.sgd(1e6), 100)
     with pytest.raises(NumericalError, match="not finite"):
