@@ -71,10 +71,10 @@ def measured(regressor, n, inputs=x, repeats=15, draws=(2, 2, 2)):
 
 
 WIDTHS, SIZES = (10, 30, 60, 80, 100, 125, 200, 400, 1000), (30, 60, 160, 300)
-in_p = {p: measured(theory.RandomFeatures(neurons(p), RIDGE), N) for p in WIDTHS}
-in_n = {n: measured(theory.RandomFeatures(neurons(N), RIDGE), n) for n in SIZES} | {N: in_p[N]}
+in_p = {p: measured(theory.RandomFeatureRidge(neurons(p), RIDGE), N) for p in WIDTHS}
+in_n = {n: measured(theory.RandomFeatureRidge(neurons(N), RIDGE), n) for n in SIZES} | {N: in_p[N]}
 best = {p: float(theory.optimal_ridge(*modes, N, p, noise=NOISE)) for p in (30, 100, 400)}
-at_best = {p: measured(theory.RandomFeatures(neurons(p), r), N) for p, r in best.items()}
+at_best = {p: measured(theory.RandomFeatureRidge(neurons(p), r), N) for p, r in best.items()}
 
 
 def measured_kernel(matrix, n, ridge):

@@ -55,7 +55,9 @@ def add_parser(commands: Any) -> None:
 
 def goodbye(args: argparse.Namespace) -> str:
     """What is said after Ctrl-C."""
-    return f"The state is kept in {args.output}: --resume goes on from there."
+    if args.time is not None:
+        return "Training for some time keeps no state; a kernel in --store is found again."
+    return f"What was finished is kept in {args.output}: --resume goes on from there."
 
 
 def run(args: argparse.Namespace, argv: Sequence[str]) -> str:

@@ -115,7 +115,8 @@ class TokenCrossEntropy:
     Outputs and targets are ``(n, s vocabulary)``: the ``vocabulary`` outputs of ``s`` positions,
     flattened, as a model's ``(n, s, vocabulary)`` are by ``reshape(n, -1)``. Targets are
     probabilities, one-hot ones for known tokens; positions whose targets are all zero are left out
-    of the mean, and an example without any has a loss of zero.
+    of the mean, and an example without any has a loss of zero. One with negative targets, such as
+    the centred ones of ``ntk.compare``, has a loss of NaN: which positions count is lost in them.
 
     Examples
     --------
@@ -144,7 +145,8 @@ class TokenCrossEntropy:
         targets = targets.reshape(shape)
         each = -jnp.sum(targets * jax.nn.log_softmax(outputs.reshape(shape), axis=2), axis=2)
         scored = jnp.sum(targets, axis=(1, 2))
-        return jnp.sum(each, axis=1) / jnp.where(scored > 0, scored, 1)
+        loss = jnp.sum(each, axis=1) / jnp.where(scored > 0, scored, 1)
+        return jnp.where(jnp.min(targets, axis=(1, 2)) >= 0, loss, jnp.nan)
 
 
 NAMED: dict[str, Loss] = {

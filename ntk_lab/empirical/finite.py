@@ -38,8 +38,9 @@ class FiniteKernel:
     Notes
     -----
     Kernel regression from this kernel predicts what training adds to the outputs at
-    initialization: regress on ``y - f(params, x)`` and add ``f(params, x_test)``. In the dtype of
-    the parameters. A store is refused if ``f``, ``params`` or data have changed since. Cost: that
+    initialization: regress on ``y - f(params, x)`` and add ``f(params, x_test)``. For several
+    outputs ``"trace"`` leaves out what couples them, which wide networks do not
+    have. In the dtype of the parameters. A store is refused if ``f``, ``params`` or data have changed since. Cost: that
     of :func:`ntk_lab.empirical.ntk`, with backward passes for the rows and columns of each tile.
 
     Examples
@@ -107,6 +108,6 @@ class FiniteKernel:
             "params": digest([*map(str, args.paths)], args.leaves),
             "outputs": outputs,
             "select": digest([str(args.selected)], []),
-            "method": self.method,
+            "NTK method": self.method,
             "precision": args.signature(structured=True, merge=True).precision,
         }

@@ -63,7 +63,7 @@ class RandomFeatures:
         self._widest = max([self.count, *(s.entries(sizes) for s in seen)])
         self._step = self._rows()
         keys = jax.random.split(key, len(seen)) if seen else []
-        self._draws = [draw(s, sizes, k, self._dtype) for s, k in zip(seen, keys, strict=True)]
+        self.draws = [draw(s, sizes, k, self._dtype) for s, k in zip(seen, keys, strict=True)]
 
     def __call__(self, x: Any) -> jax.Array:
         """Features of ``x`` of shape ``(n, *shape)``: ``(n, count)``, in its dtype."""
@@ -85,7 +85,7 @@ class RandomFeatures:
             # The last block goes further back, so that one program serves all.
             some, _ = check_inputs(np.asarray(x[max(stop - step, 0) : stop]))
             some = some.astype(self._dtype).reshape(len(some), *self._inner)
-            found = transform(self._steps, self.which, some, self._draws)
+            found = transform(self._steps, self.which, some, self.draws)
             yield slice(start, stop), np.asarray(found)[start - stop :]
 
     def _rows(self) -> int:

@@ -183,7 +183,7 @@ def regress(
         picked = pick_centres(centres, n, seed)
         return by_nystrom(fitting, picked, reason, memory)
     if chosen == "features":
-        return by_features(fitting, int(features), reason, memory)
+        return by_features(fitting, features, reason, memory)
     matrix, reason = _kept(fitting, reason, chosen, store, memory, mesh)
     if times is not None:
         return by_flow(fitting, matrix, times, reason, memory)

@@ -240,7 +240,9 @@ def by_features(fitting: Fitting, count: int, reason: str, memory: float | None)
         job.net, job.x1, count=count, key=jax.random.key(fitting.seed),
         which=fitting.matrix.which, memory=job.memory - sums,
     )  # fmt: skip
-    folder = fitting.folder("features", features=count, seed=fitting.seed)
+    # The draws themselves: another release of JAX may draw others from the same seed.
+    drawn = fingerprint(*map(np.asarray, jax.tree.leaves(phi.draws)))
+    folder = fitting.folder("features", features=count, draws=drawn)
     total = summed(fitting, folder, lambda first: phi.blocks(job.x1, first), phi.count, "features")
     found = solve_features(total, fitting.ridge)
     return fitting.done(

@@ -55,7 +55,7 @@ from ntk_lab.theory.regions_on_line import LineRegions as LineRegions
 from ntk_lab.theory.regions_on_line import expected_regions_on_line as expected_regions_on_line
 from ntk_lab.theory.regions_on_line import regions_on_line as regions_on_line
 from ntk_lab.theory.regressors import GradientFeatures as GradientFeatures
-from ntk_lab.theory.regressors import RandomFeatures as RandomFeatures
+from ntk_lab.theory.regressors import RandomFeatureRidge as RandomFeatureRidge
 from ntk_lab.theory.regressors import Regressor as Regressor
 from ntk_lab.theory.regressors import TrainedNetwork as TrainedNetwork
 from ntk_lab.theory.robustness import Sensitivity as Sensitivity
@@ -103,7 +103,7 @@ __all__ = [
     "PlaneRegions",
     "PowerLaw",
     "RandomFeatureCurve",
-    "RandomFeatures",
+    "RandomFeatureRidge",
     "Regressor",
     "Sensitivity",
     "Signal",

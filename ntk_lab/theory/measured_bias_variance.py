@@ -65,7 +65,7 @@ def measured_bias_variance(
     Parameters
     ----------
     regressor
-        :class:`RandomFeatures`, :class:`GradientFeatures`, :class:`TrainedNetwork` or any other
+        :class:`RandomFeatureRidge`, :class:`GradientFeatures`, :class:`TrainedNetwork` or any other
         function of that kind.
     train
         Population that training sets are drawn from, inputs ``(N, *shape)`` and labels without
@@ -102,8 +102,8 @@ def measured_bias_variance(
     >>> x = jnp.linspace(-1, 1, 40)[:, None]
     >>> net = ntk.nn.Sequential(ntk.nn.Dense(20, b_std=1.0), ntk.nn.Relu())
     >>> found = ntk.theory.measured_bias_variance(
-    ...     ntk.theory.RandomFeatures(net, 0.1), (x, x**2), (x, x**2), 10, key=jax.random.key(0),
-    ...     noise=0.1)
+    ...     ntk.theory.RandomFeatureRidge(net, 0.1), (x, x**2), (x, x**2), 10,
+    ...     key=jax.random.key(0), noise=0.1)
     >>> found.parts.noise.shape, bool(found.mean.bias < found.error[0])
     ((10,), True)
     """

@@ -11,7 +11,7 @@ from ntk_lab.errors import InputError
 from ntk_lab.theory.random_features import random_feature_curve
 
 _GRID, _LEAST, _MOST = 57, 1e-10, 1e4
-_STEPS = 40  # of golden sections: 57 points over 14 decades leave 0.5, which becomes 1e-8
+_STEPS = 40  # of golden sections: 57 points over some 14 decades leave 0.5, which becomes 1e-8
 _GOLDEN = (5**0.5 - 1) / 2
 
 

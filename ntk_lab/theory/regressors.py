@@ -28,7 +28,7 @@ class Regressor(Protocol):
 
 
 @dataclass(frozen=True)
-class RandomFeatures:
+class RandomFeatureRidge:
     """Ridge regression on the outputs of a network that stays as it is drawn.
 
     Features ``z(x)`` are the ``p`` outputs of ``net`` over the root of ``p``, so that
@@ -47,7 +47,7 @@ class RandomFeatures:
     >>> import jax, jax.numpy as jnp, ntk_lab as ntk
     >>> net = ntk.nn.Sequential(ntk.nn.Dense(50), ntk.nn.Relu())
     >>> x = jnp.eye(4)
-    >>> f = ntk.theory.RandomFeatures(net, 1e-4)(jax.random.key(0), x, x[:, :1])
+    >>> f = ntk.theory.RandomFeatureRidge(net, 1e-4)(jax.random.key(0), x, x[:, :1])
     >>> print(abs(f(x) - x[:, :1]).max() < 0.02)
     True
     """
@@ -85,7 +85,7 @@ class GradientFeatures:
     net
         A pair with one output.
     ridge
-        As of :class:`RandomFeatures`.
+        As of :class:`RandomFeatureRidge`.
 
     Examples
     --------

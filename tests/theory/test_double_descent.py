@@ -184,7 +184,13 @@ def test_relu_features_on_the_sphere_err_as_their_kernel_says(key):
     for p in (20, 40, 200):
         net = ntk.nn.Sequential(ntk.nn.Dense(p, w_std=2**0.5, b_std=0.5), ntk.nn.Relu())
         measured = theory.measured_bias_variance(
-            theory.RandomFeatures(net, ridge), (x, y), (x, y), n, key=key, repeats=12, noise=noise
+            theory.RandomFeatureRidge(net, ridge),
+            (x, y),
+            (x, y),
+            n,
+            key=key,
+            repeats=12,
+            noise=noise,
         )
         expected = theory.random_feature_curve(*modes, n, p, ridge=ridge, noise=noise)
         total = float(expected.parts.error)
@@ -244,8 +250,8 @@ def test_bad_input_is_named(key):
         theory.bias_variance(np.ones((2, 1, 2, 3, 1)), np.ones((4, 1)))
     net, x = ntk.nn.Sequential(ntk.nn.Dense(4), ntk.nn.Relu()), jnp.ones((5, 2))
     with pytest.raises(InputError, match="must be positive"):
-        theory.RandomFeatures(net, 0.0)
-    fit = theory.RandomFeatures(net, 1.0)
+        theory.RandomFeatureRidge(net, 0.0)
+    fit = theory.RandomFeatureRidge(net, 1.0)
     with pytest.raises(InputError, match="N = 5"):
         theory.measured_bias_variance(fit, (x, x), (x, x), 6, key=key)
     with pytest.raises(InputError, match="differ in shape"):
