@@ -40,8 +40,9 @@ class FiniteKernel:
     Kernel regression from this kernel predicts what training adds to the outputs at
     initialization: regress on ``y - f(params, x)`` and add ``f(params, x_test)``. For several
     outputs ``"trace"`` leaves out what couples them, which wide networks do not
-    have. In the dtype of the parameters. A store is refused if ``f``, ``params`` or data have changed since. Cost: that
-    of :func:`ntk_lab.empirical.ntk`, with backward passes for the rows and columns of each tile.
+    have. In the dtype of the parameters. A store is refused if ``f``, ``params`` or data have
+    changed since. Cost: that of :func:`ntk_lab.empirical.ntk`, with backward passes for the rows
+    and columns of each tile.
 
     Examples
     --------

@@ -40,7 +40,7 @@ def optimal_ridge(
         Of the broadcast shape of ``n`` and ``features``, between ``1e-10`` and ``1e4 n`` times the
         kernel's trace ``sum_i m_i lambda_i``: at the ends where none, or predicting 0, is best.
         Relative error about the root of the dtype's rounding, as of any minimum; the test error
-        is accurate to rounding. Cost: about 100 of its evaluations. Not differentiable (nor need
+        is accurate to rounding. Cost: 137 of its evaluations. Not differentiable (nor need
         it be: the test error's derivative there is the partial one).
 
     Raises
