@@ -12,15 +12,17 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --no-input
 # A file of tests stays in one process, which forgets its compiled programs at the end of it.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
-# What depends on precision is tested in both; the examples of docstrings and README, and the
-# notebooks, go through the rest in float32.
-IN_FLOAT32 := $(addprefix tests/,kernel nn empirical predict solve theory test_docs.py test_losses.py \
-    test_compiled.py compare/test_stages.py compare/test_model.py train/test_ensemble.py)
+# What depends most on precision, and the examples of docstrings and README, are tested in float32
+# too; more of it with the slow tests.
+IN_FLOAT32 := $(addprefix tests/,kernel solve test_docs.py test_losses.py test_compiled.py)
+MORE_IN_FLOAT32 := $(addprefix tests/,nn empirical predict compare/test_stages.py \
+    compare/test_model.py train/test_ensemble.py theory/test_learning_curves.py)
 SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,nn/test_layer_table.py \
     nn/test_layers_against_ensembles.py nn/test_positions_against_ensembles.py \
     nn/test_finite_against_infinite.py kernel/test_export.py kernel/test_to_store.py \
     kernel/test_sharded.py empirical/test_on_disk.py empirical/test_operator_matfree.py \
     predict/test_regress.py)
+FLOAT32 := JAX_ENABLE_X64=0 $(PYTEST) -m "not x64 and not slow" $(SAME_IN_FLOAT32)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
@@ -38,17 +40,20 @@ demo: $(INSTALLED) ## Compare a trained network with its kernel on the digits da
 	$(BIN)/ntk-lab compare --data digits --widths 64 128 256 512 1024 \
 	    --train 160 --seeds 4 --steps 300 --output reports/digits
 
-test: $(INSTALLED) ## Run the tests in float64, then in float32 (PYTEST_ARGS="-k relu" passes through)
+test: $(INSTALLED) ## Run the tests in float64, then some in float32 (PYTEST_ARGS="-k relu" passes through)
 	@echo "== Tests, float64"
 	@JAX_ENABLE_X64=1 $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 	@echo "== Tests, float32"
-	@JAX_ENABLE_X64=0 $(PYTEST) -m "not x64 and not slow" $(IN_FLOAT32) $(SAME_IN_FLOAT32) $(PYTEST_ARGS)
+	@$(FLOAT32) $(IN_FLOAT32) $(PYTEST_ARGS)
 
 test-fast: $(INSTALLED) ## Run the tests not marked slow, in float64 only
 	@JAX_ENABLE_X64=1 $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) ## Run the tests marked slow, in float64
+test-slow: $(INSTALLED) ## Run the tests marked slow, and more of the others in float32
+	@echo "== Slow tests, float64"
 	@JAX_ENABLE_X64=1 $(PYTEST) -m slow $(PYTEST_ARGS)
+	@echo "== More tests, float32"
+	@$(FLOAT32) $(MORE_IN_FLOAT32) $(PYTEST_ARGS)
 
 # Prints "version path" of every Python from 3.12 to 3.14 that really runs (a pyenv shim may not).
 define list_newer_pythons

@@ -55,8 +55,8 @@ def optimal_ridge(
 
     >>> import jax.numpy as jnp, ntk_lab as ntk
     >>> ridge = ntk.theory.optimal_ridge(jnp.ones(400), jnp.full(400, 1 / 400), 100.0, noise=0.2)
-    >>> round(float(ridge), 2)
-    80.0
+    >>> bool(abs(ridge / 80 - 1) < 0.01)
+    True
     """
     values = jnp.asarray(eigenvalues)
     if not jnp.issubdtype(values.dtype, jnp.floating):
