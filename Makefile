@@ -15,9 +15,9 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 # What depends most on precision, and the examples of docstrings and README, are tested in float32
 # too; more of it with the slow tests.
 IN_FLOAT32 := $(addprefix tests/,kernel solve test_docs.py test_losses.py test_compiled.py)
-MORE_IN_FLOAT32 := $(addprefix tests/,nn empirical predict compare/test_stages.py \
-    compare/test_model.py train/test_ensemble.py theory/test_learning_curves.py)
-SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,nn/test_layer_table.py \
+MORE_IN_FLOAT32 := $(addprefix tests/,nn empirical predict train/test_ensemble.py \
+    theory/test_learning_curves.py)
+SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,nn/test_layer_table.py nn/test_masks.py \
     nn/test_layers_against_ensembles.py nn/test_positions_against_ensembles.py \
     nn/test_finite_against_infinite.py kernel/test_export.py kernel/test_to_store.py \
     kernel/test_sharded.py empirical/test_on_disk.py empirical/test_operator_matfree.py \
