@@ -124,7 +124,7 @@ def test_an_interrupted_regression_on_features_goes_on(tmp_path, monkeypatch):
     np.testing.assert_allclose(
         resumed.predict(X_TEST), expected.predict(X_TEST), atol=1e-3 if SINGLE else 1e-8
     )
-    with pytest.raises(InputError, match="another regression: seed differ"):
+    with pytest.raises(InputError, match="another regression: draws differ"):
         fit(**options, seed=1, checkpoint=tmp_path / "c")
 
 
