@@ -87,26 +87,35 @@ def race(
     rival: Callable[[], Any] | None = None,
     *,
     runs: int = 7,
-    clock: Callable[[], float] = time.perf_counter,
+    processor: bool = False,
     **extra: Any,
 ) -> Row:
     """Time both functions: the first call, then ``runs`` warm samples of each in turn.
 
-    With ``clock=time.process_time``, warm samples are of processor time, all threads together:
-    what a machine shared with others can measure.
+    With ``processor``, the row also has ``processor_ms``, the processor time of ours, all threads
+    together, and ``processor_ratio``, the same ratio of processor times.
     """
     contestants = [ours] if rival is None else [ours, rival]
     firsts = [first_call(function) for function in contestants]
     repeats = [_repeats(function) for function in contestants]
     samples: list[list[float]] = [[] for _ in contestants]
+    used: list[list[float]] = [[] for _ in contestants]
     order = list(range(len(contestants)))
     with _no_garbage_collection():
         for _ in range(runs):
             for i in order:
-                samples[i].append(_sample(contestants[i], repeats[i], clock))
+                start = time.process_time()
+                samples[i].append(_sample(contestants[i], repeats[i]))
+                used[i].append((time.process_time() - start) / repeats[i])
             order.reverse()
 
     ours_ms = 1e3 * statistics.median(samples[0])
+    if processor:
+        extra["processor_ms"] = 1e3 * statistics.median(used[0])
+        if rival is not None:
+            extra["processor_ratio"] = statistics.median(
+                theirs / mine for mine, theirs in zip(*used, strict=True)
+            )
     if rival is None:
         row = Row(case, ours_ms, *[None] * 4, firsts[0][0], None, firsts[0][1], None, runs, extra)
     else:
@@ -265,13 +274,11 @@ def _repeats(function: Callable[[], Any]) -> int:
     return math.ceil(SHORTEST_SAMPLE / max(_sample(function, 1), 1e-6))
 
 
-def _sample(
-    function: Callable[[], Any], repeats: int, clock: Callable[[], float] = time.perf_counter
-) -> float:
-    start = clock()
+def _sample(function: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
     for _ in range(repeats):
         jax.block_until_ready(function())
-    return (clock() - start) / repeats
+    return (time.perf_counter() - start) / repeats
 
 
 @contextmanager
