@@ -208,8 +208,25 @@ PROGRAM = """
 """
 
 
+KILLED = """
+    import os, sys
+    import jax, numpy as np
+    jax.config.update("jax_enable_x64", {x64})
+    rank = int(sys.argv[1])
+    jax.distributed.initialize("localhost:{port}", 2, rank, heartbeat_timeout_seconds=10)
+    import tests.train.test_devices as t
+    t.groups._TINY = 0
+    def die(p):
+        if {killed} and rank == 1 and p.done > 3:
+            os._exit(9)
+    mesh = jax.make_mesh((2,), ("seeds",))
+    run = t.train(mesh=mesh, folder="{folder}", progress=die)
+    np.savez("{folder}/run" + str(rank), *jax.tree.leaves(run))
+"""
+
+
 def side_by_side(program, **names):
-    """Two processes of ``jax.distributed``; fails where they do."""
+    """Exit codes of two processes of ``jax.distributed``."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -220,13 +237,13 @@ def side_by_side(program, **names):
         subprocess.Popen([sys.executable, "-c", text, str(i)], cwd=ROOT, env=environment)
         for i in range(2)
     ]
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    return [process.wait(timeout=300) for process in both]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_two_processes_train_as_one(tmp_path):
-    side_by_side(PROGRAM, folder=tmp_path)
+    assert side_by_side(PROGRAM, folder=tmp_path) == [0, 0]
     expected = jax.tree.leaves(train())
     for rank in range(2):
         with np.load(tmp_path / f"run{rank}.npz") as found:
@@ -236,3 +253,18 @@ def test_two_processes_train_as_one(tmp_path):
     seen = []
     equal(train(folder=tmp_path, progress=seen.append), expected)
     assert len(seen) == SEEDS + 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("alone")
+def test_when_a_process_is_lost_the_others_end_and_all_go_on(tmp_path):
+    codes = side_by_side(KILLED, folder=tmp_path, killed=True)
+    assert codes[0] != 0
+    assert codes[1] == 9
+    assert not list(tmp_path.glob("run*.npz"))
+    assert list(tmp_path.glob("training/*-state.npz"))
+    assert side_by_side(KILLED, folder=tmp_path, killed=False) == [0, 0]
+    expected = jax.tree.leaves(train())
+    for rank in range(2):
+        with np.load(tmp_path / f"run{rank}.npz") as found:
+            equal([found[name] for name in found.files], expected)
