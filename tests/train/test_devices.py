@@ -116,9 +116,9 @@ def test_the_memory_limit_is_that_of_each_device(monkeypatch):
         return seen[-1]
 
     monkeypatch.setattr(sites, "plan_groups", watched)
-    free = train(mesh=mesh_of(2))
-    each = 3000 * Y.dtype.itemsize / 4
-    equal(train(mesh=mesh_of(2), memory=each), free)
+    free = train(mesh=mesh_of(2), memory=1e9)
+    each = (1e9 - seen[0].left) / 2
+    equal(train(mesh=mesh_of(2), memory=1.9 * each), free)
     assert [plan.workers for plan in seen] == [2, 1]
     with pytest.raises(InputError, match=r"memory=500 bytes is too small"):
         train(mesh=mesh_of(2), memory=500)
