@@ -10,8 +10,12 @@ and are timed until the last has finished.
 - ``processes``: the same over 2 and 4 processes by ``jax.distributed``, and 2 of which one is
   killed at half the time: both are started again and go on at the last checkpoint.
   ``efficiency`` of both is the time of one device over the time of all: the cores are the same.
+- ``ensemble``: 8 networks trained by 1 and 2 processes by ``jax.distributed``, each on one core;
+  ``efficiency`` as of ``store``. ``seeds``: the same over 1 and 8 simulated devices of one process;
+  ``efficiency`` as of ``devices``.
 
-``difference`` is the largest of a prediction from that of one device, relative to the largest.
+``difference`` is the largest of a prediction (of networks, of an output on test points) from that
+of one device, relative to the largest.
 
 ``python bench_devices.py [case]`` runs some of the cases, and replaces their rows.
 """
@@ -33,16 +37,23 @@ import harness
 from bench_store import digests
 
 POINTS, SOLVED, FEATURES, RIDGE, MEMORY = 30_000, 6000, 784, 1.0, 1e9
+WIDTH, TRAINED, STEPS, SEEDS = 512, 1000, 100, 8
 CASES = {
     "store": ((1, 0), (2, 0), (4, 0), (2, 1), (4, 1)),  # processes, and how many are killed
     "devices": ((1, 0), (2, 0), (4, 0), (8, 0)),
     "processes": ((2, 0), (4, 0), (2, 1)),
+    "ensemble": ((1, 0), (2, 0)),
+    "seeds": ((1, 0), (8, 0)),
 }
 LABELS = {
     "store": "{n} processes, one kernel on disk",
     "devices": "{n} simulated devices, regression",
     "processes": "{n} processes, regression",
+    "ensemble": "{n} processes, ensemble",
+    "seeds": "{n} simulated devices, ensemble",
 }
+# Cases of processes that each have one core, and cases of devices of one process.
+PINNED, SIMULATED = ("store", "ensemble"), ("devices", "seeds")
 
 
 def label(case: str, n: int, killed: int) -> str:
@@ -65,7 +76,7 @@ def store(number: int, of: int, folder: str, address: str) -> Any:
     """This process's part of a kernel on disk."""
     import ntk_lab as ntk
 
-    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[number % cores()]})
+    pin(number)
     x, net = examples(POINTS), network()
     net.kernel(x[:512])
     path = f"{folder}/k.zarr"
@@ -99,9 +110,52 @@ def regression(number: int, of: int, folder: str, address: str) -> Any:
     return run
 
 
+def ensemble(number: int, of: int, folder: str, address: str) -> Any:
+    """The same ensemble in each process, over the devices of all."""
+    import jax
+    import optax
+
+    import ntk_lab as ntk
+
+    if address:
+        pin(number)
+        jax.distributed.initialize(address, of, number, heartbeat_timeout_seconds=20)
+    else:
+        jax.config.update("jax_num_cpu_devices", of)
+    mesh = jax.make_mesh((jax.device_count(),), ("seeds",))
+    hidden = [ntk.nn.Dense(WIDTH), ntk.nn.Relu()]
+    net = ntk.nn.Sequential(*hidden * 2, ntk.nn.Dense(1))
+    x, optimizer = examples(TRAINED), optax.sgd(0.1)
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+    params = jax.vmap(lambda key: net.init(key, (FEATURES,)))(keys)
+
+    def train(steps: int) -> Any:
+        return ntk.train.ensemble(
+            net.apply, params, x, np.sin(3 * x[:, :1]), x[:50], optimizer=optimizer, steps=steps,
+            record=(steps,), mesh=mesh,
+        )  # fmt: skip
+
+    train(1)
+
+    def run() -> dict:
+        found = train(STEPS)
+        np.save(f"{folder}/mean{number}.npy", found.test)
+        return {"loss": float(found.loss.mean())}
+
+    return run
+
+
+def pin(number: int) -> None:
+    """This process to one core."""
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[number % cores()]})
+
+
+RUNS = {"store": store, "ensemble": ensemble, "seeds": ensemble}
+
+
 def child(case: str, number: int, of: int, folder: str, address: str) -> None:
     """Get ready, wait for a line, compute."""
-    run = (store if case == "store" else regression)(number, of, folder, address)
+    run = RUNS.get(case, regression)(number, of, folder, address)
     print("ready", flush=True)
     input()
     found = run()
@@ -115,9 +169,9 @@ def cores() -> int:
 
 def together(case: str, n: int, folder: Path, kill_after: float | None = None) -> dict:
     """Seconds of the processes of a case, and what the first of them found."""
-    many = 1 if case == "devices" else n
+    many = 1 if case in SIMULATED else n
     address = ""
-    if case == "processes":
+    if case in ("processes", "ensemble"):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
@@ -178,7 +232,7 @@ def measure(case: str, n: int, killed: int) -> dict:
             gap = max(float(abs(mean - expected).max()) for mean in means)
             found["difference"] = gap / float(abs(expected).max())
     if not killed:
-        used = min(n, cores()) if case == "store" else 1
+        used = min(n, cores()) if case in PINNED else 1
         found["efficiency"] = first["seconds"] / found["seconds"] / used
     return found
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,7 @@ def _read(manifest: Path) -> dict:
 
 
 def _write(path: Path, content: bytes) -> None:
-    part = path.with_suffix(".part")
+    # Several processes may write the same, and take each other's part away under one name.
+    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
     part.write_bytes(content)
     part.replace(path)

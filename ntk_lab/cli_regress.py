@@ -20,7 +20,13 @@ def add_parser(commands: Any) -> None:
         description="Fit targets by kernel ridge regression with a network's infinite-width "
         "kernel, and predict a test set.",
         epilog="Example: ntk-lab regress data.npz:x data.npz:y --ridge 0.01 --test data.npz:x_test "
-        "--test-targets data.npz:y_test --memory 8GB --output fit",
+        "--test-targets data.npz:y_test --memory 8GB --output fit. "
+        "coefficients.npz holds all that predictions need beside X: network (JSON, for "
+        "ntk_lab.nn.from_json), which, coefficients a and the numbers of their examples: outputs "
+        "are K(x, X[examples]) a, or for random features phi(x) a, with phi = "
+        "ntk_lab.kernel.random_features(net, X, which=which, count=features, "
+        "key=jax.random.key(seed)); features is 0 where there are none. Also ridge, time (inf: "
+        "trained to the end), method, relative_residual.",
     )
     group = regress.add_argument_group("data")
     add = group.add_argument
@@ -55,8 +61,8 @@ def add_parser(commands: Any) -> None:
 
 def goodbye(args: argparse.Namespace) -> str:
     """What is said after Ctrl-C."""
-    if args.time is not None:
-        return "Training for some time keeps no state; a kernel in --store is found again."
+    if not _has_state(args):
+        return "This method keeps no state; a kernel in --store is found again."
     return f"What was finished is kept in {args.output}: --resume goes on from there."
 
 
@@ -80,7 +86,7 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> str:
         found = regress(
             net, x, y, ridge=args.ridge, which=args.which, method=args.method, tol=args.tol,
             memory=args.memory, centres=args.centres, store=args.store, seed=args.key,
-            checkpoint=None if args.time is not None else args.output / "state", time=args.time,
+            checkpoint=args.output / "state" if _has_state(args) else None, time=args.time,
             features=args.features, progress=lambda p: show(p.done, p.total, p.message),
         )  # fmt: skip
     np.savez(
@@ -88,6 +94,13 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> str:
         coefficients=found.coefficients,
         relative_residual=found.relative_residual,
         examples=_examples(found, x.shape[0]),
+        network=net.to_json(),
+        which=found.which,
+        method=found.method,
+        ridge=found.ridge,
+        time=np.inf if args.time is None else args.time,
+        seed=args.key,
+        features=0 if found.features is None else args.features,
     )
     lines = [str(found)]
     if args.test is not None:
@@ -97,6 +110,11 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> str:
         if args.test_targets is not None:
             lines.append(_error(predicted, read(args.test_targets), classes))
     return "\n".join(lines)
+
+
+def _has_state(args: argparse.Namespace) -> bool:
+    """Whether a solve that is interrupted is gone on with."""
+    return args.time is None and args.method != "cholesky"
 
 
 def _examples(found: Any, n: int) -> np.ndarray:

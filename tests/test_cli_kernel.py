@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -120,11 +121,24 @@ def test_random_features_and_training_for_some_time(files, capsys):
     with np.load(files / "fit" / "coefficients.npz") as found:
         assert found["coefficients"].shape == (300, 1)
         assert found["examples"].shape == (0,)
+        assert float(found["time"]) == np.inf
+        phi = ntk.kernel.random_features(
+            ntk.nn.from_json(str(found["network"])), X, which=str(found["which"]),
+            count=int(found["features"]), key=jax.random.key(int(found["seed"])),
+        )  # fmt: skip
+        again = np.asarray(phi(X), np.float64) @ found["coefficients"]
+    np.testing.assert_allclose(again, np.load(files / "fit" / "predictions.npy"), atol=1e-5)
     assert regress(files, "--resume", "--time", "50", "--ridge", "0", *test) == 0
     assert "by lanczos" in capsys.readouterr().out
     flow = ntk.predict.gradient_flow(NET.kernel(X).ntk, Y, NET.kernel(X).ntk)
     expected, found = flow.at(50.0).test.mean, np.load(files / "fit" / "predictions.npy")
     np.testing.assert_allclose(found, expected, atol=1e-4)
+    with np.load(files / "fit" / "coefficients.npz") as stored:
+        assert (float(stored["time"]), int(stored["features"])) == (50.0, 0)
+        k = ntk.nn.from_json(str(stored["network"])).kernel(X, X[stored["examples"]]).ntk
+        again = np.asarray(k, np.float64) @ stored["coefficients"]
+    np.testing.assert_allclose(again, found, atol=1e-5)
+    assert regress(files, "--resume", "--method", "cholesky", "--ridge", "0.1") == 0
 
 
 def test_a_regression_that_is_not_solved_has_its_own_exit_code(files, capsys):

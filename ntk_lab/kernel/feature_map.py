@@ -163,8 +163,11 @@ def random_features(
     """
     if which not in ("ntk", "nngp"):
         raise InputError(f'which is {which!r}; it must be "ntk" or "nngp".')
-    if isinstance(count, bool) or int(count) != count or count < 1:
-        raise InputError(f"count={count!r}; expected a whole number of features from 1.")
+    number = np.asarray(count)
+    if number.ndim or number.dtype.kind not in "iuf" or not 1 <= number < np.inf or number % 1:
+        raise InputError(
+            f"count={count!r}; expected a whole number of features from 1, such as count=4096."
+        )
     x = x if hasattr(x, "shape") and hasattr(x, "__getitem__") else np.asarray(x)
     if len(x.shape) < 2 or x.shape[0] == 0:
         raise InputError(f"x has shape {tuple(x.shape)}; expected (n, *shape) with n > 0.")

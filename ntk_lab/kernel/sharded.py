@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -21,6 +20,7 @@ from ntk_lab.kernel.matrix import KernelMatrix
 from ntk_lab.kernel.plan import available_memory
 from ntk_lab.kernel.source import Computes
 from ntk_lab.kernel.state import Inputs
+from ntk_lab.processes import from_first, is_of_many, of_all, read_mesh
 
 
 class ShardedMatrix(KernelMatrix):
@@ -43,20 +43,16 @@ class ShardedMatrix(KernelMatrix):
     Raises
     ------
     InputError
-        A mesh of several axes; inputs with masks or edges.
+        A mesh of several axes, or of some but not all processes; inputs with masks or edges.
     """
 
     def __init__(self, job: Computed, which: str, mesh: Mesh):
         super().__init__(job, which)
-        if len(mesh.axis_names) != 1:
-            raise InputError(
-                f"the mesh has axes {mesh.axis_names}; one is needed, such as "
-                "jax.make_mesh((jax.device_count(),), ('rows',))."
-            )
+        mesh = read_mesh(mesh, "rows")
         if isinstance(job.x1, Graph | Masked):
             raise InputError("inputs with masks or edges are not spread over devices.")
         self.mesh, self._axis, n = mesh, mesh.axis_names[0], self.shape[0]
-        self._many = _is_of_many(mesh)
+        self.many = is_of_many(mesh)
         share = -(-n // mesh.size)
         # Processes with other memory free may have other tiles in mind.
         side = int(self.agreed(np.asarray(min(job.side, share))))
@@ -90,15 +86,11 @@ class ShardedMatrix(KernelMatrix):
     @property
     def leads(self) -> bool:
         """Whether this process is the one that keeps files for all of them."""
-        return not self._many or jax.process_index() == 0
+        return not self.many or jax.process_index() == 0
 
     def agreed(self, value: np.ndarray) -> np.ndarray:
         """The array of the first process, for all of them; shapes and dtypes are equal."""
-        if not self._many:
-            return value
-        # As bytes: where float64 is switched off, numbers would be rounded.
-        sent = multihost_utils.broadcast_one_to_all(np.frombuffer(value.tobytes(), np.uint8))
-        return np.frombuffer(np.asarray(sent).tobytes(), value.dtype).reshape(value.shape)
+        return from_first(value) if self.many else value
 
     def _spread(self, array: np.ndarray) -> jax.Array:
         sharding = NamedSharding(self.mesh, P(self._axis))
@@ -110,17 +102,9 @@ def memory_of_all(mesh: Mesh, memory: float | None) -> float | None:
 
     It decides sizes that all of them have to agree on, such as the rank of a preconditioner.
     """
-    if memory is not None or not _is_of_many(mesh):
+    if memory is not None or not is_of_many(mesh):
         return memory
-    own = np.asarray(available_memory(None, math.inf), np.int64)
-    # As bytes: where 64 bits are switched off, numbers would be cut.
-    found = multihost_utils.process_allgather(np.frombuffer(own.tobytes(), np.uint8))
-    return int(np.frombuffer(np.asarray(found).tobytes(), np.int64).min())
-
-
-def _is_of_many(mesh: Mesh) -> bool:
-    """Whether devices belong to several processes."""
-    return len({device.process_index for device in mesh.devices.flat}) > 1
+    return int(of_all(np.asarray(available_memory(None, math.inf), np.int64)).min())
 
 
 @compiled(static_argnums=(0, 1, 2, 3, 4))

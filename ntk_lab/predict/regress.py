@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -17,7 +17,9 @@ from ntk_lab.kernel.stored import StoredMatrix
 from ntk_lab.kernel.to_store import to_store
 from ntk_lab.predict.inputs import Which
 from ntk_lab.predict.regress_arguments import (
+    Method,
     check_arguments,
+    check_start,
     pick_centres,
     read_targets,
     read_training_times,
@@ -32,11 +34,11 @@ from ntk_lab.predict.regress_methods import (
     by_nystrom,
 )
 from ntk_lab.predict.regression import Regression
+from ntk_lab.processes import read_mesh
 from ntk_lab.progress import Progress, Report
 from ntk_lab.solve import InMemory
 from ntk_lab.solve.cholesky import LARGEST, cholesky_bytes
 
-Method = Literal["auto", "cholesky", "cg", "nystrom", "features", "lanczos"]
 # Examples up to which a factor is quicker than iterations, and an exact solution takes less than
 # hours on an ordinary machine.
 _FACTORED, _EXACT = 20_000, 200_000
@@ -112,7 +114,8 @@ def regress(
         Folder for the kernel, see `ntk_lab.kernel.to_store`: a second call finds it there.
     checkpoint
         Folder for the state of a solve that is interrupted; the same call goes on from there. Of
-        several processes the first keeps it for all.
+        several processes the first keeps it for all. Not for "cholesky": where "auto" takes that,
+        nothing is kept.
     start
         Coefficients to start from, such as those for another ridge ("cg" only).
     mesh
@@ -164,15 +167,16 @@ def regress(
     >>> stopped.predict(x[:3]).shape, float(stopped.at_best_time(x, x**2).time)
     ((2, 3, 1), 100.0)
     """
-    check_arguments(which, method, ridge, store, mesh)
+    check_arguments(which, method, ridge, store, mesh, checkpoint)
     times = read_training_times(time, method, start, checkpoint)
-    memory = memory if mesh is None else memory_of_all(mesh, memory)
+    memory = memory if mesh is None else memory_of_all(read_mesh(mesh, "rows"), memory)
     job = Computed(net, x, None, memory)
     n, size = job.shape[0], job.dtype.itemsize
     y = read_targets(y, n)
     tol = TOLERANCE[size] if tol is None else float(tol)
     asked = "lanczos" if times is not None else method if mesh is None else "cg"
     chosen, reason = choose(asked, n, size, job.memory)
+    check_start(start, chosen)
     if ridge == 0 and times is None:
         refuse_duplicates(job.x1)
     fitting = Fitting(

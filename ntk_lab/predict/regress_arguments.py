@@ -1,28 +1,44 @@
 """What `regress` is given: checks that explain."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from ntk_lab.errors import InputError
 from ntk_lab.kernel.computed import blocks
 
-METHODS = ("auto", "cholesky", "cg", "nystrom", "features", "lanczos")
+Method = Literal["auto", "cholesky", "cg", "nystrom", "features", "lanczos"]
 
 
-def check_arguments(which: str, method: str, ridge: float, store: Any, mesh: Any) -> None:
+def check_arguments(
+    which: str, method: str, ridge: float, store: Any, mesh: Any, checkpoint: Any
+) -> None:
     """Refuse what does not fit together."""
     if which not in ("ntk", "nngp"):
         raise InputError(f'which is {which!r}; it must be "ntk" or "nngp".')
-    if method not in METHODS:
-        raise InputError(f"method={method!r}; expected one of {', '.join(METHODS)}.")
+    if method not in get_args(Method):
+        raise InputError(f"method={method!r}; expected one of {', '.join(get_args(Method))}.")
     if not 0 <= float(ridge) < float("inf"):
         raise InputError(f"ridge={ridge}; expected a number, 0 <= ridge < inf.")
     if method in ("nystrom", "features") and store is not None:
         raise InputError(f'method="{method}" keeps no kernel; leave out store.')
+    if method == "cholesky" and checkpoint is not None:
+        raise InputError(
+            'a factor ("cholesky") is not computed in pieces that a checkpoint could keep; leave '
+            'checkpoint out, or take method="cg". A store keeps the kernel.'
+        )
     if mesh is not None and (method not in ("auto", "cg", "lanczos") or store is not None):
         raise InputError(
             'mesh computes the kernel anew for each product of "cg" and "lanczos"; leave out store.'
+        )
+
+
+def check_start(start: Any, chosen: str) -> None:
+    """Coefficients to start from are for iterations on all examples."""
+    if start is not None and chosen != "cg":
+        raise InputError(
+            f'start was given, but the method is "{chosen}", which starts from nothing. Pass '
+            'method="cg", or leave start out.'
         )
 
 

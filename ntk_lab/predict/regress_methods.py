@@ -17,6 +17,7 @@ from ntk_lab.kernel.matrix import KernelMatrix, rows_of
 from ntk_lab.kernel.sharded import ShardedMatrix
 from ntk_lab.kernel.source import identity_of
 from ntk_lab.predict.regression import Regression
+from ntk_lab.processes import together
 from ntk_lab.progress import Progress, Report
 from ntk_lab.solve.cholesky import cholesky_solve
 from ntk_lab.solve.host import host_conjugate_gradient
@@ -122,7 +123,10 @@ def by_cholesky(fitting: Fitting, matrix: Tiled, reason: str, memory: float | No
 def by_cg(fitting: Fitting, matrix: Tiled, reason: str, memory: float | None) -> Regression:
     """Exactly, by iterations."""
     ridge, y = fitting.ridge, fitting.y
-    folder = fitting.folder("cg") if getattr(matrix, "leads", True) else None
+    many = isinstance(matrix, ShardedMatrix) and matrix.many
+    with together(many):
+        folder = fitting.folder("cg") if getattr(matrix, "leads", True) else None
+        start, before = _start(fitting, folder)
     fitting.report(0, 1, "preconditioner")
     approximation = pivoted_cholesky(fitting.matrix, _rank(fitting), seed=fitting.seed)
     left = approximation.remaining * float(fitting.matrix.diagonal().mean())
@@ -134,9 +138,9 @@ def by_cg(fitting: Fitting, matrix: Tiled, reason: str, memory: float | None) ->
 
     def watch(used: int, value: np.ndarray, relative: np.ndarray) -> None:
         fitting.iterated(used, relative)
-        fitting.write(folder, {"value": value, "used": np.asarray(used + before)})
+        with together(many and fitting.checkpoint is not None):
+            fitting.write(folder, {"value": value, "used": np.asarray(used + before)})
 
-    start, before = _start(fitting, folder)
     if isinstance(matrix, ShardedMatrix):  # what one process found on its disk, all go on from
         start = matrix.agreed(np.zeros(y.shape) if start is None else start)
         before = int(matrix.agreed(np.asarray(before)))

@@ -131,8 +131,13 @@ class Regression:
         worst = float(np.max(self.relative_residual))
         on = "features" if self.features is not None else "centres"
         error = "" if self.features is None else f"; {self.features!r}"
+        meaning = {
+            "lanczos": "estimated relative error of training outputs",
+            "nystrom": "relative residual of the normal equations",
+            "features": "relative residual of the normal equations",
+        }.get(self.method, "relative residual")
         return (
             f"{self.which} regression on {self.coefficients.shape[-2]} {on} by {self.method} "
-            f"({self.reason}{error})\nrelative residual {worst:.2g} after {self.iterations} passes "
-            f"over the kernel, ridge {self.ridge:.3g}"
+            f"({self.reason}{error})\n{meaning} {worst:.2g} after {self.iterations} "
+            f"passes over the kernel, ridge {self.ridge:.3g}"
         )

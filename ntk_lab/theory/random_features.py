@@ -146,14 +146,21 @@ def _curve(
         bias=bias,
         data=bias * q / (a + s),
         initialization=by_features,
-        data_initialization=bias * crossed + by_features * ((b * q + z * s * r) / d),
+        data_initialization=_times(bias, crossed) + _times(by_features, (b * q + z * s * r) / d),
         noise=noise * q / (a + s),
-        noise_initialization=jnp.where(noise > 0, noise * crossed, jnp.zeros_like(noise)),
+        noise_initialization=_times(noise, crossed),
     )
-    test = n * (b + s * r) / d * (bias + by_features + noise)
+    test = _times(bias + by_features + noise, n * (b + s * r) / d)
     # a^2 / d is finite where both vanish, at p = n without ridge.
     train = jnp.where(a > 0, (a / n) ** 2 * test, jnp.zeros_like(test))
     return RandomFeatureCurve(b / u, 1 / u, parts, test, train)
+
+
+def _times(error: Array, factor: Array) -> Array:
+    """Their product, with 0 where there is no error to be made infinite."""
+    unbounded = jnp.isinf(factor)
+    bounded = error * jnp.where(unbounded, jnp.ones_like(factor), factor)
+    return jnp.where(unbounded & (error > 0), jnp.full_like(bounded, jnp.inf), bounded)
 
 
 def _inverse_gamma(values: Array, counts: Array, n: Array, p: Array, ridge: Array) -> Array:
@@ -222,6 +229,9 @@ def _check(
     for name, array in named.items():
         if not bool(jnp.all(array >= 0)):
             raise InputError(f"{name} must not be negative or NaN; the least is {array.min()}.")
+    for name, array in named.items():
+        if not bool(jnp.all(jnp.isfinite(array))):
+            raise InputError(f"{name} must be finite; the greatest is {array.max()}.")
     if not bool(jnp.all((n > 0) & jnp.isfinite(n) & (p > 0))):
         raise InputError(
             "n must be positive and finite, features positive; "

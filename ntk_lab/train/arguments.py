@@ -1,5 +1,6 @@
 """Arguments that all ways of training have in common, checked."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,9 +11,23 @@ from ntk_lab.train.batches import check_batch
 from ntk_lab.train.program import Model, count
 
 
-def read_arrays(params: Any, x: Any, y: Any, x_test: Any, points: Any) -> tuple[Any, ...]:
-    """All of them as arrays of JAX."""
-    return tuple(jax.tree.map(jnp.asarray, tree) for tree in (params, x, y, x_test, points))
+def read_arrays(
+    params: Any, x: Any, y: Any, x_test: Any, points: Any,
+    read: Callable[[Any], Any] = jnp.asarray,
+) -> tuple[Any, ...]:  # fmt: skip
+    """All of them as arrays of JAX, or as ``read`` gives them."""
+    return tuple(jax.tree.map(read, tree) for tree in (params, x, y, x_test, points))
+
+
+def refuse_spread(params: Any) -> None:
+    """Parameters on several devices need a mesh."""
+    arrays = [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
+    most = max((len(array.sharding.device_set) for array in arrays), default=1)
+    if most > 1:
+        raise InputError(
+            f"params are spread over {most} devices; pass mesh= to train on these, or bring params "
+            "to one by jax.device_get(params)."
+        )
 
 
 def numbers_of(seeds: Any, total: int) -> tuple[int, ...]:

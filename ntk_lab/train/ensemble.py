@@ -3,22 +3,27 @@
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from ntk_lab.errors import InputError, StabilityError
 from ntk_lab.losses import Loss, read_loss
+from ntk_lab.processes import read_mesh, together
 from ntk_lab.progress import Progress
-from ntk_lab.train.arguments import check, numbers_of, read_arrays
+from ntk_lab.train.arguments import check, numbers_of, read_arrays, refuse_spread
 from ntk_lab.train.batches import order_key
-from ntk_lab.train.groups import plan_groups, read_memory, unlooped
+from ntk_lab.train.devices import on_host, spread, without_mesh
+from ntk_lab.train.groups import read_memory, unlooped
 from ntk_lab.train.program import Model, Params, count, program
 from ntk_lab.train.record import Kernel, Recorder, check_kernel
 from ntk_lab.train.run import Run
 from ntk_lab.train.schedule import check_record
+from ntk_lab.train.sites import sites_of
 from ntk_lab.train.store import Store, settings_of
 from ntk_lab.train.trajectory import Trajectory
 from ntk_lab.train.work import run_all
@@ -50,6 +55,7 @@ def ensemble(
     seeds: tuple[int, ...] | None = None,
     memory: float | str | None = None,
     folder: str | os.PathLike | None = None,
+    mesh: Mesh | None = None,
     progress: Callable[[Progress], object] | None = None,
     divergence: Literal["warn", "raise", "record"] = "warn",
 ) -> Trajectory:
@@ -93,12 +99,20 @@ def ensemble(
         has the same numbers whichever others run beside it.
     memory
         Bytes, or a text such as ``"2GB"``, that training may take beside ``params``, the data and
-        the result, which is kept in NumPy arrays. Fewer seeds run at once where it is short.
+        the result, which is kept in NumPy arrays. Fewer seeds run at once where it is short. With
+        a mesh, on each device.
     folder
         Keep the state of every run there from time to time, and go on from it: the numbers are
-        those of a run that was never interrupted, bit by bit.
+        those of a run that was never interrupted, bit by bit. Each of several processes keeps its
+        own seeds, in one folder if they see the same disk.
+    mesh
+        Of one axis: each device trains its share of the seeds, in the order of the mesh; those of
+        one process, or of all processes after ``jax.distributed.initialize``. All processes then
+        give the same arguments, and all of them get the whole trajectory. ``params`` may be
+        spread over devices already.
     progress
-        Called with a `Progress` between pieces of the work, every few seconds.
+        Called with a `Progress` between pieces of the work, every few seconds; each of several
+        processes tells of its own seeds.
     divergence
         What to do where a loss is no longer finite: ``"warn"``, ``"raise"`` an error whose
         ``result`` is the trajectory, or only ``"record"`` it in ``Trajectory.diverged``. Other
@@ -113,7 +127,9 @@ def ensemble(
     ------
     InputError
         Shapes that do not fit, a batch larger than the data, or a batch without ``key``; a memory
-        limit that is too small for one seed; a folder that holds another run.
+        limit that is too small for one seed; a folder that holds another run; a mesh of several
+        axes, or of some but not all processes; ``params`` on several devices without ``mesh``.
+        An error in one of several processes is raised in all, after seeds of the others are done.
     StabilityError
         With ``divergence="raise"``.
 
@@ -124,6 +140,12 @@ def ensemble(
     over seeds; networks with convolutions are driven step by step, which compiled loops would slow
     down many times. Each recorded step evaluates all outputs, and sharpness takes some 20 to 200
     gradients.
+
+    Over ``D`` devices the time is that of ``ceil(seeds / D)`` seeds, and nothing is exchanged but
+    the result at the end. Every device holds the data and compiles programs of its own, at the
+    same time; what is recorded is evaluated for one device of a process after the other. A seed's
+    numbers are those without a mesh, bit by bit where as many seeds are vectorised (none on CPUs
+    unless networks are small), else to the rounding of sums in another order.
 
     Examples
     --------
@@ -143,7 +165,12 @@ def ensemble(
             "'ends', and 'warn', 'raise' or 'record'."
         )
     limit = read_memory(memory)
-    arrays = read_arrays(params, x_train, y_train, x_test, kernel_points)
+    if mesh is None:
+        refuse_spread(params)
+    else:
+        mesh = read_mesh(mesh, "seeds")
+    read = jnp.asarray if mesh is None else on_host
+    arrays = read_arrays(params, x_train, y_train, x_test, kernel_points, read)
     params, x_train, y_train, x_test, kernel_points = arrays
     y_train = check(f, params, x_train, y_train, x_test, batch_size)
     if batch_size is not None and key is None:
@@ -152,22 +179,26 @@ def ensemble(
     total = count(params)
     seeds = numbers_of(seeds, total)
     batch = None if batch_size in (None, count(x_train)) else batch_size
-    looped = not unlooped(f, params, x_train)
-    made = program(f, optimizer, read_loss(loss), batch, linearized, looped)
-    order = order_key(key)
-    groups = plan_groups(made, params, x_train, y_train, order, limit)
-    recorder = Recorder(
-        made, x_train, y_train, x_test, kernel_points, kernel, sharpness,
-        jax.random.split(key)[1], groups.block, groups.left,
-    )  # fmt: skip
-    store = None
-    if folder is not None:
-        more = {"record": list(record), "seeds": list(seeds), "keep_params": str(keep_params)}
-        store = Store(folder, settings_of(made, recorder, params, key, more))
-    run = Run(made, groups, recorder, params, seeds, record, order, keep_params, store, progress)
-    run_all([run.task(members) for members in groups.split(total)], groups.workers)
-    run.report("done")
-    return _told(run.trajectory(), seeds, divergence)
+    more = {"record": list(record), "seeds": list(seeds), "keep_params": str(keep_params)}
+    where = spread(mesh, total)
+    with nullcontext() if mesh is None else without_mesh():
+        looped = not unlooped(f, params, x_train, where.on_cpu)
+        made = program(f, optimizer, read_loss(loss), batch, linearized, looped)
+        recorder = Recorder(
+            made, x_train, y_train, x_test, kernel_points, kernel, sharpness,
+            jax.random.split(key)[1], count(x_train), None,
+        )  # fmt: skip
+        with together(where.many):
+            store = None
+            if folder is not None:
+                store = Store(folder, settings_of(made, recorder, params, key, more))
+            sites = sites_of(where, made, recorder, params, order_key(key), limit)
+        run = Run(made, sites, params, seeds, record, keep_params, store, progress)
+        with together(where.many):
+            run_all(run.queues(), sites[0].groups.workers if sites else 1)
+        run.report("done")
+        found = run.trajectory(where)
+    return _told(found, seeds, divergence)
 
 
 def _told(trajectory: Trajectory, seeds: tuple[int, ...], divergence: str) -> Trajectory:

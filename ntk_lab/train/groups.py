@@ -1,6 +1,5 @@
 """How many seeds are trained at once: within the memory, and as fast as the machine can."""
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ _UNITS = {"": 1.0, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 @dataclass(frozen=True)
 class Groups:
-    """``size`` seeds in one call of a compiled program, ``workers`` calls at the same time.
+    """``size`` seeds in one call of a compiled program, ``workers`` calls at once on a device.
 
     ``run`` is the compiled ``Program.advance``; ``left`` what remains of the memory limit for
     what is recorded, None without a limit.
@@ -31,10 +30,10 @@ class Groups:
     block: int
     left: float | None
 
-    def split(self, seeds: int) -> list[list[int]]:
-        """Numbers of the seeds of each group; the last is filled up by repetition."""
-        numbers = [min(i, seeds - 1) for i in range(-(-seeds // self.size) * self.size)]
-        return [numbers[i : i + self.size] for i in range(0, len(numbers), self.size)]
+    def split(self, places: list[int]) -> list[list[int]]:
+        """Places of the seeds of each group; the last is filled up by repetition."""
+        filled = places + places[-1:] * (-len(places) % self.size)
+        return [filled[i : i + self.size] for i in range(0, len(filled), self.size)]
 
 
 def read_memory(memory: float | str | None) -> float | None:
@@ -53,26 +52,22 @@ def read_memory(memory: float | str | None) -> float | None:
     return float(memory)
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def unlooped(f: Any, params: Any, x: Any) -> bool:
+def unlooped(f: Any, params: Any, x: Any, on_cpu: bool) -> bool:
     """Whether updates are better driven one by one than in a compiled loop."""
-    return jax.default_backend() == "cpu" and has_convolutions(f, params, x)
+    return on_cpu and has_convolutions(f, params, x)
 
 
 def plan_groups(
-    program: Program, params: Any, x: Any, y: jax.Array, key: jax.Array, memory: float | None
-) -> Groups:
-    """The fastest way within the limit; an error with numbers where not even one seed fits."""
-    seeds = count(params)
-    sizes, workers = _wanted(program, params, seeds, x)
+    program: Program, params: Any, x: Any, y: jax.Array, key: jax.Array, memory: float | None,
+    cores_each: int | None,
+) -> Groups:  # fmt: skip
+    """The fastest way within the limit; an error with numbers where not even one seed fits.
+
+    Of one device, that of ``x``, which has ``cores_each``, or None if it is no CPU.
+    """
+    sizes, workers = _wanted(program, params, count(params), x, cores_each)
     while True:
-        run = _compiled(program, params, sizes, x, y, key)
+        run = lower(program, params, sizes, x, y, key).compile()
         if memory is None:
             return Groups(sizes, workers, run, count(x), None)
         each, shown, block = _needs(program, params, sizes, x, run, memory)
@@ -85,16 +80,18 @@ def plan_groups(
                 f"(parameters, optimizer, gradients, activations) and looking at {block} outputs "
                 f"{shown:.3g}. Allow {each + shown:.3g} bytes, or use smaller batches."
             )
-        sizes, workers = -(-sizes // 2), cores()
+        sizes, workers = -(-sizes // 2), cores_each or 1
 
 
-def _wanted(program: Program, params: Any, seeds: int, x: Any) -> tuple[int, int]:
-    if jax.default_backend() != "cpu":
+def _wanted(
+    program: Program, params: Any, seeds: int, x: Any, cores_each: int | None
+) -> tuple[int, int]:
+    if cores_each is None:
         return seeds, 1
     size = sum(leaf.size for leaf in jax.tree.leaves(params)) / seeds
     work = size * (count(x) if program.batch is None else program.batch)
-    together = 1 if work > _TINY or not program.looped else -(-seeds // cores())
-    return together, min(cores(), -(-seeds // together))
+    together = 1 if work > _TINY or not program.looped else -(-seeds // cores_each)
+    return together, min(cores_each, -(-seeds // together))
 
 
 def shapes(params: Any, size: int) -> Any:
@@ -102,10 +99,11 @@ def shapes(params: Any, size: int) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), params)
 
 
-def _compiled(program: Program, params: Any, size: int, x: Any, y: Any, key: Any) -> Any:
+def lower(program: Program, params: Any, size: int, x: Any, y: Any, key: Any) -> jax.stages.Lowered:
+    """``Program.advance`` for so many seeds, on the device of ``x``."""
     group, step = shapes(params, size), jnp.int32(0)
     carry: Carry = jax.eval_shape(program.start, group, x, key, step)
-    return program.advance.lower(carry, group, x, y, key, step, step).compile()
+    return program.advance.lower(carry, group, x, y, key, step, step)
 
 
 def _needs(

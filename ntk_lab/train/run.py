@@ -1,7 +1,7 @@
 """One ensemble while it is trained: groups of seeds from recorded step to recorded step."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.progress import Progress
-from ntk_lab.train.groups import Groups, shapes
+from ntk_lab.train.devices import Spread, put
+from ntk_lab.train.groups import shapes
 from ntk_lab.train.program import Carry, Program
-from ntk_lab.train.record import Record, Recorder
+from ntk_lab.train.record import Record
+from ntk_lab.train.sites import Site
 from ntk_lab.train.store import Store
 from ntk_lab.train.trajectory import Trajectory
 from ntk_lab.train.work import Task
@@ -29,51 +31,56 @@ class Run:
     def __init__(
         self,
         program: Program,
-        groups: Groups,
-        recorder: Recorder,
+        sites: Sequence[Site],
         params: Any,
         seeds: tuple[int, ...],
         record: tuple[int, ...],
-        key: jax.Array,
         keep_params: bool | Literal["ends"],
         store: Store | None,
         progress: Callable[[Progress], object] | None,
     ):
-        self._program, self._groups, self._recorder = program, groups, recorder
-        self._params, self._seeds, self._steps, self._key = params, seeds, record, key
+        self._program, self._sites = program, sites
+        self._params, self._seeds, self._steps = params, seeds, record
         self._keep, self._store, self._progress = keep_params, store, progress
         self._found: dict[str, np.ndarray] = {}
         self._diverged = np.full(len(seeds), -1)
         self._done: dict[int, int] = {}
 
-    def task(self, members: list[int]) -> Task:
+    def queues(self) -> list[list[Task]]:
+        """The tasks of each device."""
+        return [
+            [self._task(members, site) for members in site.groups.split(site.places)]
+            for site in self._sites
+        ]
+
+    def _task(self, members: list[int], site: Site) -> Task:
         """Train the seeds at these places, from where they were left."""
         seeds = [self._seeds[i] for i in members]
-        params0 = self._stack(members)
-        step, carry = self._begin(members, seeds, params0)
+        params0 = self._stack(members, site)
+        step, carry = self._begin(members, seeds, params0, site)
         self._report(members, step)
         per_step, length = 0.0, 1
         while step < self._steps[-1] and not self._lost(members):
             ahead = next(s for s in self._steps if s > step)
             high = min(ahead, step + length)
-            carry, seconds = yield partial(self._advance, carry, params0, step, high)
+            carry, seconds = yield partial(self._advance, site, carry, params0, step, high)
             per_step, step = seconds / (high - step), high
             length = min(int(_PIECE / max(per_step, 1e-9)) + 1, _GROWTH * length)
             self._note(members, np.asarray(carry.failed))
             if step == ahead:
-                self._look(members, seeds, step, carry, params0)
+                self._look(members, seeds, step, carry, params0, site)
             if self._store is not None:
                 self._store.save(seeds, step, carry)
             self._report(members, step)
         if step < self._steps[-1]:  # all are lost; what is recorded has its shapes from this
-            self._look(members, seeds, self._steps[-1], carry, params0)
+            self._look(members, seeds, self._steps[-1], carry, params0, site)
 
-    def _begin(self, members, seeds, params0) -> tuple[int, Carry]:
+    def _begin(self, members, seeds, params0, site: Site) -> tuple[int, Carry]:
         """The last state on disk with everything recorded up to it, or the first one."""
-        x, zero = self._recorder.x, jnp.int32(0)
+        x, zero = site.recorder.x, jnp.int32(0)
         if self._store is not None:
             like = jax.eval_shape(
-                self._program.start, shapes(params0, len(seeds)), x, self._key, zero
+                self._program.start, shapes(params0, len(seeds)), x, site.key, zero
             )
             found = self._store.load(seeds, like)
             records = self._records(seeds, -1 if found is None else found[0])
@@ -81,12 +88,12 @@ class Run:
                 self._note(members, np.asarray(found[1].failed))
                 for at, record in records.items():
                     self._keep_record(members, at, record)
-                return found
-        carry = self._program.start(params0, x, self._key, zero)
+                return found[0], put(found[1], site.device)
+        carry = self._program.start(params0, x, site.key, zero)
         # The state is given away at every step, and the initial parameters are still needed.
         carry = carry._replace(params=jax.tree.map(jnp.copy, params0))
         if self._steps[0] == 0:
-            self._look(members, seeds, 0, carry, params0)
+            self._look(members, seeds, 0, carry, params0, site)
         return 0, carry
 
     def _records(self, seeds: list[int], step: int) -> dict[int, Record] | None:
@@ -95,18 +102,18 @@ class Run:
         whole = {s: record for s, record in found.items() if record is not None}
         return whole if len(whole) == len(found) else None
 
-    def _advance(self, carry, params0, low: int, high: int) -> tuple[Carry, float]:
-        start, recorder = time.perf_counter(), self._recorder
+    def _advance(self, site: Site, carry, params0, low: int, high: int) -> tuple[Carry, float]:
+        start, recorder = time.perf_counter(), site.recorder
         pieces = [(low, high)] if self._program.looped else [(i, i + 1) for i in range(low, high)]
         for begin, end in pieces:
-            carry = self._groups.run(
-                carry, params0, recorder.x, recorder.y, self._key, np.int32(begin), np.int32(end)
+            carry = site.groups.run(
+                carry, params0, recorder.x, recorder.y, site.key, np.int32(begin), np.int32(end)
             )
         jax.block_until_ready(carry)
         return carry, time.perf_counter() - start
 
-    def _look(self, members, seeds, step: int, carry: Carry, params0) -> None:
-        record = self._recorder.look(carry.params, params0, seeds)
+    def _look(self, members, seeds, step: int, carry: Carry, params0, site: Site) -> None:
+        record = site.recorder.look(carry.params, params0, seeds)
         if self._keep is True or (self._keep == "ends" and step == self._steps[-1]):
             leaves = jax.tree.leaves(carry.params)
             record |= {f"{_PARAMS}{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
@@ -142,9 +149,9 @@ class Run:
     def _lost(self, members: list[int]) -> bool:
         return bool((self._diverged[members] >= 0).all())
 
-    def _stack(self, members: list[int]) -> Any:
+    def _stack(self, members: list[int], site: Site) -> Any:
         chosen = np.asarray(members)
-        return jax.tree.map(lambda a: a[chosen], self._params)
+        return put(jax.tree.map(lambda a: a[chosen], self._params), site.device)
 
     def _report(self, members: list[int], step: int) -> None:
         self._done[members[0]] = step if not self._lost(members) else self._steps[-1]
@@ -155,13 +162,15 @@ class Run:
     def report(self, message: str) -> None:
         """Say how far everything is."""
         if self._progress is not None:
-            size = self._groups.size
-            total = self._steps[-1] * len(self._groups.split(len(self._seeds))) * size
-            self._progress(Progress(float(sum(self._done.values()) * size), float(total), message))
+            groups = sum(len(site.groups.split(site.places)) for site in self._sites)
+            size = max((site.groups.size for site in self._sites), default=0)  # all have the same
+            total, done = self._steps[-1] * groups * size, sum(self._done.values()) * size
+            self._progress(Progress(float(done), float(total), message))
 
-    def trajectory(self) -> Trajectory:
-        """Everything recorded."""
-        found = dict(self._found)
+    def trajectory(self, where: Spread) -> Trajectory:
+        """Everything recorded, by all processes."""
+        found = where.whole(self._found)
+        diverged = where.whole({"diverged": self._diverged})["diverged"]
         kept = [found.pop(name) for name in list(found) if name.startswith(_PARAMS)]
         params = None
         if self._keep:
@@ -173,6 +182,6 @@ class Run:
         always = {name: found.pop(name) for name in ("train", "loss", "motion")}
         sometimes = {"test": None, "ntk": None, **found}
         return Trajectory(
-            steps=np.asarray(self._steps), diverged=self._diverged, params=params,
+            steps=np.asarray(self._steps), diverged=diverged, params=params,
             **always, **sometimes,
         )  # fmt: skip

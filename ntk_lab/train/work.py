@@ -1,6 +1,6 @@
 """Compiled calls of several tasks at the same time, everything else in the calling thread."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
@@ -9,40 +9,41 @@ Call = Callable[[], Any]
 Task = Generator[Call, Any, None]
 
 
-def run_all(tasks: Iterable[Task], workers: int) -> None:
-    """Run tasks to their ends, ``workers`` at a time.
+def run_all(queues: Sequence[Iterable[Task]], workers: int) -> None:
+    """Run the tasks of all queues to their ends, ``workers`` of each queue at a time.
 
     A task yields calls that need no more than compiled programs, is sent their results, and does
     the rest of its work between them, in the thread that called this function: tracing depends on
     settings that belong to threads, and what a task calls need not be safe to call from several.
     """
-    if workers == 1:
-        for task in tasks:
-            _run(task)
+    if workers * len(queues) <= 1:
+        for queue in queues:
+            for task in queue:
+                _run(task)
         return
-    waiting = iter(tasks)
-    running: dict[Future, Task] = {}
-    with ThreadPoolExecutor(workers) as pool:
+    waiting = [iter(queue) for queue in queues]
+    running: dict[Future, tuple[Task, int]] = {}
+    with ThreadPoolExecutor(workers * len(queues)) as pool:
 
-        def submit(task: Task, result: Any) -> bool:
+        def submit(task: Task, place: int, result: Any) -> bool:
             with suppress(StopIteration):
-                running[pool.submit(task.send(result))] = task
+                running[pool.submit(task.send(result))] = task, place
                 return True
             return False
 
-        def fill() -> None:
-            while len(running) < workers:
-                task = next(waiting, None)
-                if task is None:
+        def begin(place: int) -> None:
+            for task in waiting[place]:
+                if submit(task, place, None):
                     return
-                submit(task, None)
 
-        fill()
+        for _ in range(workers):
+            for place in range(len(queues)):
+                begin(place)
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                task = running.pop(future)
-                if not submit(task, future.result()):
-                    fill()
+                task, place = running.pop(future)
+                if not submit(task, place, future.result()):
+                    begin(place)
 
 
 def _run(task: Task) -> None:

@@ -78,6 +78,7 @@ def test_the_ring_computes_little_twice():
 PROGRAM = """
     import sys
     import jax, numpy as np, ntk_lab as ntk
+    from ntk_lab import checkpoints
     from ntk_lab.predict import regress_methods
     jax.config.update("jax_enable_x64", {x64})
     jax.distributed.initialize("localhost:{port}", 2, int(sys.argv[1]))
@@ -91,6 +92,21 @@ PROGRAM = """
     y = np.sin(x[:, :1])
     first, found = (ntk.predict.regress(net, x, y, **options) for _ in range(2))
     assert first.iterations > 3 and found.iterations <= first.iterations + 1
+    # What one process refuses, none waits for.
+    try:
+        ntk.predict.regress(net, x, y + 1, **options)
+        raise SystemExit("no error")
+    except ntk.errors.InputError as error:
+        assert "holds runs of another regression: y differ" in str(error), error
+        assert str(error).startswith("process 0 of 2 failed") == (sys.argv[1] == "1"), error
+    def full(self, file, arrays):
+        raise OSError(28, "No space left on device")
+    checkpoints.Folder.write = full
+    try:
+        ntk.predict.regress(net, x, y, **options | dict(checkpoint=options["checkpoint"] + "full"))
+        raise SystemExit("no error")
+    except (OSError, RuntimeError) as error:
+        assert "No space left" in str(error), error
     print(jax.process_count(), mesh.size, *np.asarray(found.predict(x))[:, 0].tolist())
 """
 
@@ -116,7 +132,7 @@ def test_two_processes_solve_as_one_and_go_on_from_one_checkpoint(tmp_path):
     printed = [text.splitlines()[-1].split() for text in said]  # after what Gloo says
     assert printed[0] == printed[1]
     assert printed[0][:2] == ["2", "2"]
-    assert [path.name for path in tmp_path.iterdir()] == ["state0"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state0", "state0full"]
     x = np.random.default_rng(0).normal(size=(22, 3)).astype(DTYPE)
     expected = ntk.predict.regress(NET, x, np.sin(x[:, :1]), ridge=1e-2, method="cg").predict(x)
     np.testing.assert_allclose(np.array(printed[0][2:], float), expected[:, 0], atol=1e-3)

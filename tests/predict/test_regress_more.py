@@ -35,6 +35,8 @@ def test_a_stopped_flow_is_that_of_the_closed_form(which, ridge):
     assert found.relative_residual.shape == found.error_bound.shape == (4, 2)
     assert (found.relative_residual <= (1e-5 if SINGLE else 1e-9)).all()
     np.testing.assert_array_equal(found.coefficients[0], 0)
+    assert "estimated relative error of training outputs" in str(found)
+    assert "residual" not in str(found)
 
 
 def test_one_time_and_training_to_the_end():
@@ -103,6 +105,12 @@ def test_random_features_tend_to_the_kernel(which):
         near = fit(ridge=0.5, which=which, method="features", features=count).predict(X_TEST)
         gaps.append(np.linalg.norm(near - exact(which, ridge=0.5)))
     assert gaps[1] < gaps[0] / 3  # 8 expected
+
+
+def test_residuals_are_named_for_what_they_are():
+    assert "\nrelative residual " in str(fit(method="cg"))
+    for options in ({"method": "nystrom", "centres": 20}, {"method": "features", "features": 50}):
+        assert "\nrelative residual of the normal equations " in str(fit(**options))
 
 
 def test_an_interrupted_regression_on_features_goes_on(tmp_path, monkeypatch):

@@ -77,6 +77,24 @@ def test_without_ridge_the_peak_is_where_features_are_as_many_as_examples():
     assert_close(error[1], expected, factor=1e3)
 
 
+def test_at_the_peak_only_what_is_not_there_stays_finite():
+    for noise, total in ((0.0, 0.0), (0.3, np.inf)):
+        found = theory.random_feature_curve(VALUES, 0 * POWER, 60.0, 60.0, noise=noise)
+        assert found.test_error == total
+        assert found.parts.noise_initialization == total
+        for part in (found.parts.bias, found.parts.initialization, found.parts.data_initialization):
+            assert part == 0
+    with pytest.raises(InputError, match="ridge must be finite; the greatest is inf"):
+        curve(60.0, 50.0, ridge=np.inf)
+
+
+def test_the_error_is_linear_in_the_noise_from_none_on():
+    def error(noise):
+        return curve(60.0, 50.0, ridge=0.1, noise=noise).parts.noise_initialization
+
+    assert_close(jax.grad(error)(0.0), error(1.0))
+
+
 def test_multiplicities_are_repeated_modes():
     counts = np.array([1, 4, 12])
     values, power = jnp.array([1.0, 0.3, 0.02]), jnp.array([0.5, 1.0, 0.6])

@@ -9,7 +9,7 @@ import pytest
 
 import ntk_lab as ntk
 from ntk_lab.errors import InputError
-from ntk_lab.train import groups
+from ntk_lab.train import groups, sites
 from ntk_lab.train.groups import plan_groups, read_memory
 from ntk_lab.train.program import program
 from tests.tolerance import assert_close
@@ -38,7 +38,7 @@ def test_seeds_are_the_same_however_they_are_grouped(monkeypatch):
         runs.append(train())
     for name in ("train", "test", "loss", "motion", "ntk"):
         assert_close(*(getattr(run, name) for run in runs), factor=10)
-    monkeypatch.setattr(groups, "cores", lambda: 1)
+    monkeypatch.setattr(sites, "cores", lambda: 1)
     monkeypatch.setattr(groups, "_TINY", 0)
     np.testing.assert_array_equal(train().train, runs[0].train)
 
@@ -46,8 +46,8 @@ def test_seeds_are_the_same_however_they_are_grouped(monkeypatch):
 def test_a_memory_limit_changes_no_number_and_is_kept_by_the_plan():
     params = drawn(NET, 8)
     made = program(NET.apply, SGD, ntk.losses.squared, None, False, True)
-    whole = plan_groups(made, params, X, Y, jax.random.key(0), None)
-    tight = plan_groups(made, params, X, Y, jax.random.key(0), 6000 * Y.dtype.itemsize / 4)
+    whole = plan_groups(made, params, X, Y, jax.random.key(0), None, 2)
+    tight = plan_groups(made, params, X, Y, jax.random.key(0), 6000 * Y.dtype.itemsize / 4, 2)
     assert tight.size * tight.workers < whole.size * whole.workers
     assert tight.left is not None
     assert tight.left >= 0
