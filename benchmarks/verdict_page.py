@@ -82,7 +82,9 @@ def _head(record: dict[str, Any]) -> str:
 Three data sets, three architectures, four parameterizations: `ntk.compare` with {s["seeds"]} seeds,
 {s["examples"]} training and {s["examples"]} test examples, squared loss, full-batch gradient
 descent for {s["steps"]} steps at {s["rate"]} of the stability limit of each kernel: all train for
-the same time in units of their kernel's fastest mode. The networks are in
+the same time in units of their kernel's fastest mode. Where narrow networks
+would diverge, all of the cell are trained in twice as many steps of half the rate, or four times
+as many. The networks are in
 [`benchmarks/verdicts.py`](../benchmarks/verdicts.py). All numbers are of the last step.
 
 - **verdict**: whether infinite-width kernel regression from the network's own initial outputs stays
@@ -149,6 +151,11 @@ def sentence(row: Row) -> str:
     ]
     if total is not None:
         parts.append(_trend(row, total))
+    if row.get("slower", 1) > 1:
+        parts.append(
+            f"it is trained in {row['slower']} times as many and as small steps: narrow networks "
+            "would diverge otherwise"
+        )
     return parts[0] + "; " + ", and ".join(parts[1:]) + "."
 
 

@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 import harness
@@ -29,6 +30,7 @@ CELLS = harness.RESULTS.parent.parent / "reports" / "verdicts"
 
 EXAMPLES, SEEDS, STEPS = 96, 3, 300
 RATE = 0.15  # of the least stability limit of the widths' kernels
+SAFE = 0.9  # of the stability limit of a narrow network itself
 SCALES = {"w_std": 2**0.5, "b_std": 0.1}
 DATA = {"digits": ntk.data.digits, "MNIST-5k": ntk.data.mnist_5k, "mnist1d": ntk.data.mnist1d}
 # Side of the patches that attention sees as positions: 16, 16 and 8 of them.
@@ -68,14 +70,7 @@ def network(architecture: str, data: str) -> nn.Sequential:
 def measure(data: str, architecture: str, parameterization: str) -> dict[str, Any]:
     """Compare, and what the table and the figure need of it."""
     start = time.perf_counter()
-    split = DATA[data](train=EXAMPLES, test=EXAMPLES)
-    folder = CELLS / f"{data}-{architecture}-{parameterization}"
-    widths = WIDTHS[architecture]
-    net = network(architecture, data).with_parameterization(parameterization)
-    c = ntk.compare(
-        net, *split, widths=widths, seeds=SEEDS, steps=STEPS, folder=folder,
-        learning_rate=RATE * min(_limit(net.with_width(w), split.train[0]) for w in widths),
-    )  # fmt: skip
+    c, slower = _stable(data, architecture, parameterization)
     print(c.conclusion(), flush=True)
     widest, last = c.widths[-1], c.steps[-1]
     verdict = c.verdicts[widest, last]
@@ -100,9 +95,38 @@ def measure(data: str, architecture: str, parameterization: str) -> dict[str, An
             if name.startswith("accuracy/")
         },
         "tolerance": c.tolerance,
+        "slower": slower,
         "time": float(c.times[-1]),
         "seconds": time.perf_counter() - start,
     }
+
+
+def _stable(data: str, architecture: str, parameterization: str) -> tuple[ntk.Comparison, int]:
+    """The comparison, in as many times more and smaller steps as keep all its networks stable."""
+    split = DATA[data](train=EXAMPLES, test=EXAMPLES)
+    widths = WIDTHS[architecture]
+    net = network(architecture, data).with_parameterization(parameterization)
+    rate = RATE * min(_limit(net.with_width(w), split.train[0]) for w in widths)
+    slower, own = 1, _own_limit(net.with_width(min(widths)), split.train[0])
+    while rate / slower > SAFE * own:
+        slower *= 2
+    c = ntk.compare(
+        net, *split, widths=widths, seeds=SEEDS, steps=STEPS * slower, learning_rate=rate / slower,
+        folder=CELLS / f"{data}-{architecture}-{parameterization}",
+    )  # fmt: skip
+    return c, slower
+
+
+def _own_limit(net: nn.Sequential, x: Any) -> float:
+    """The least of the networks that ``compare`` draws: many times sharper, if they are narrow."""
+    keys = [jax.random.fold_in(jax.random.key(0), seed) for seed in range(SEEDS)]
+    kernels = [
+        ntk.empirical.ntk(net.apply, net.init(key, x.shape[1:]), x, outputs="full") for key in keys
+    ]
+    size = kernels[0].shape[0] * kernels[0].shape[-1]
+    matrices = (np.moveaxis(np.asarray(k), 2, 1).reshape(size, size) for k in kernels)
+    limit = min(float(2 * len(x) / np.linalg.eigvalsh(k)[-1]) for k in matrices)
+    return limit / net.learning_rate_scale()
 
 
 def _limit(net: nn.Sequential, x: Any) -> float:
