@@ -134,7 +134,26 @@ def _evaluate(jaxpr: Any, env: dict[Any, Any], probes: dict[Any, Any]) -> None:
     for equation in jaxpr.eqns:
         results = bind(equation, [_read(env, a) for a in equation.invars])
         for var, value in zip(equation.outvars, results, strict=True):
-            env[var] = value + probes[var] if var in probes else value
+            env[var] = _with_probe(value, probes[var]) if var in probes else value
+
+
+@jax.custom_vjp
+def _with_probe(value: jax.Array, probe: jax.Array) -> jax.Array:
+    """The sum, whose cotangents are computed once.
+
+    They are read by what the part contributes and by the pass further back. XLA on CPU would fuse
+    what computes them into each of these, and compute the derivatives of activations and
+    normalizations several times.
+    """
+    return value + probe
+
+
+def _known_cotangents(_: None, cotangents: jax.Array) -> tuple[jax.Array, jax.Array]:
+    kept = jax.lax.optimization_barrier(cotangents)
+    return kept, kept
+
+
+_with_probe.defvjp(lambda value, probe: (value + probe, None), _known_cotangents)
 
 
 def _read(env: dict[Any, Any], atom: Any) -> Any:
