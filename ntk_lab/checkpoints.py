@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -144,6 +143,7 @@ def _read(manifest: Path) -> dict:
 
 def _write(path: Path, content: bytes) -> None:
     # Several processes may write the same, and take each other's part away under one name.
-    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+    number = jax.process_index()
+    part = path.with_suffix(f".{number}.part" if number else ".part")
     part.write_bytes(content)
     part.replace(path)
