@@ -119,19 +119,20 @@ def _stable(data: str, architecture: str, parameterization: str) -> tuple[ntk.Co
 
 def _own_limit(net: nn.Sequential, x: Any) -> float:
     """The least of the networks that ``compare`` draws: many times sharper, if they are narrow."""
-    keys = [jax.random.fold_in(jax.random.key(0), seed) for seed in range(SEEDS)]
-    kernels = [
-        ntk.empirical.ntk(net.apply, net.init(key, x.shape[1:]), x, outputs="full") for key in keys
+    drawn = [
+        net.init(jax.random.fold_in(jax.random.key(0), seed), x.shape[1:]) for seed in range(SEEDS)
     ]
-    size = kernels[0].shape[0] * kernels[0].shape[-1]
-    matrices = (np.moveaxis(np.asarray(k), 2, 1).reshape(size, size) for k in kernels)
-    limit = min(float(2 * len(x) / np.linalg.eigvalsh(k)[-1]) for k in matrices)
-    return limit / net.learning_rate_scale()
+    kernels = (ntk.empirical.ntk(net.apply, params, x, outputs="full") for params in drawn)
+    return min(map(_rate, kernels)) / net.learning_rate_scale()
 
 
 def _limit(net: nn.Sequential, x: Any) -> float:
     """Of stability, as a learning rate that compare takes; with ``mup`` it depends on width."""
-    return float(ntk.predict.max_learning_rate(net.kernel(x).ntk)) / net.learning_rate_scale()
+    return _rate(net.kernel(x).ntk) / net.learning_rate_scale()
+
+
+def _rate(kernel: Any) -> float:
+    return float(ntk.predict.max_learning_rate(kernel))
 
 
 def _by_width(values: np.ndarray) -> list[list[float]]:
