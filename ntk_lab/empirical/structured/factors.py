@@ -15,7 +15,6 @@ _PRECISION = jax.lax.Precision.HIGHEST
 # of the compiled program.
 _CACHED, _FASTEST = 2**23, 4
 _LARGEST, SLABS = 2**24, 16
-_TOGETHER = 4  # right examples of one step of the mixed form
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["gradient"], meta_fields=["form"])
@@ -241,27 +240,24 @@ def _channels(left: Channels, right: Channels, mode: Mode) -> jax.Array:
 def _mixed(left: Outer, right: Outer, upper: bool) -> jax.Array:
     """Similarities of inputs times the cotangents of one right example, then of all left ones.
 
-    ``sum_(t, s) d1[a, t] . (a1[t] . a2[s]) d2[b, s]``, the sum over ``s`` first. Unrolled over a
-    few right examples at a time: in this order of axes nothing large has to be transposed, and one
-    at a time takes more memory to compile.
+    ``sum_(t, s) d1[a, t] . (a1[t] . a2[s]) d2[b, s]``, the sum over ``s`` first. Unrolled over the
+    right examples: in this order of axes nothing has to be transposed but their cotangents.
     """
     n1, c, _, t, o = left.d.shape
     n2, c2 = right.d.shape[:2]
     similar = _similarity(left.a[:, 0], right.a[:, 0])
     flat = left.d.reshape(n1, c, t * o)
     columns = []
-    for start in range(0, n2, _TOGETHER):
-        stop = min(start + _TOGETHER, n2)
-        used, few = min(stop, n1) if upper else n1, stop - start
-        cotangents = right.d[start:stop, :, 0].transpose(0, 2, 3, 1).reshape(few, t, o * c2)
-        weighted = similar[:used, :, start:stop].transpose(2, 0, 1, 3).reshape(few, used * t, t)
+    for j in range(n2):
+        used = min(j + 1, n1) if upper else n1
+        cotangents = right.d[j, :, 0].transpose(1, 2, 0).reshape(t, o * c2)
+        weighted = similar[:used, :, j].reshape(used * t, t)
         weighted = jnp.matmul(weighted, cotangents, precision=_PRECISION)
-        weighted = weighted.reshape(few, used, t * o, c2)
-        column = jnp.matmul(flat[:used], weighted, precision=_PRECISION).transpose(1, 2, 0, 3)
+        column = jnp.matmul(flat[:used], weighted.reshape(used, t * o, c2), precision=_PRECISION)
         if used < n1:
-            column = jnp.concatenate([column, jnp.zeros((n1 - used, c, few, c2), column.dtype)])
+            column = jnp.concatenate([column, jnp.zeros((n1 - used, c, c2), column.dtype)])
         columns.append(column)
-    kernel = jnp.concatenate(columns, axis=2)
+    kernel = jnp.stack(columns, axis=2)
     if not upper:
         return kernel
     below = jnp.arange(n1)[:, None] > jnp.arange(n1)[None]
