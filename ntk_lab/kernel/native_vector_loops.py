@@ -12,7 +12,7 @@ import numpy as np
 from ntk_lab.kernel.native_math import compiled, inlined, polynomial
 
 AFFINE, PLAIN_AFFINE, ACUTE_AFFINE, TWO_SLOPES, RELU, ERF, FORK, JOIN = range(8)
-ROWS, COLUMNS = 16, 512
+ROWS, COLUMNS = 32, 512
 # Instead of zero for opposite inputs: the sign says that the angle is obtuse.
 TINY = 1e-30
 # Where smooth functions of nearly equal inputs are found from differences.
@@ -322,9 +322,18 @@ def _write(block, block_t, i, j, rows, count, mirror, nngp, ntk):
         for c in range(np.uintp(count)):
             nngp[i + r, np.uintp(j) + c] = block[r, c]
             ntk[i + r, np.uintp(j) + c] = block_t[r, c]
-    if mirror:
-        # Whole cache lines: one column of the block is one row of the mirror image.
-        for c in range(count):
-            for r in range(np.uintp(rows)):
-                nngp[j + c, np.uintp(i) + r] = block[r, c]
-                ntk[j + c, np.uintp(i) + r] = block_t[r, c]
+    # Whole cache lines: one column of the block is one row of the mirror image. Loops of a length
+    # that is known when they are compiled are a fifth faster.
+    if mirror and rows == ROWS:
+        _mirror(block, i, j, ROWS, count, nngp)
+        _mirror(block_t, i, j, ROWS, count, ntk)
+    elif mirror:
+        _mirror(block, i, j, rows, count, nngp)
+        _mirror(block_t, i, j, rows, count, ntk)
+
+
+@inlined
+def _mirror(block, i, j, rows, count, kernel):
+    for c in range(np.uintp(count)):
+        for r in range(np.uintp(rows)):
+            kernel[np.uintp(j) + c, np.uintp(i) + r] = block[r, c]
