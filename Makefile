@@ -14,7 +14,8 @@ PIP := $(BIN)/python -m pip install -qq --no-input
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 # What depends most on precision, and the examples of docstrings and README, are tested in float32
 # too; more of it with the slow tests.
-IN_FLOAT32 := $(addprefix tests/,kernel solve test_docs.py test_losses.py test_compiled.py)
+IN_FLOAT32 := $(addprefix tests/,kernel solve test_docs.py test_losses.py test_compiled.py \
+    test_turned.py)
 MORE_IN_FLOAT32 := $(addprefix tests/,nn empirical predict train/test_ensemble.py \
     theory/test_learning_curves.py)
 SAME_IN_FLOAT32 := $(addprefix --ignore=tests/,nn/test_layer_table.py nn/test_masks.py \

@@ -50,8 +50,8 @@ def main() -> None:
     x = jax.random.normal(jax.random.key(0), (N, D), jnp.float32)
     rows = []
     for activation, name, depth, runs in (
-        (ntk.nn.Relu, "Relu", 3, 7),
-        (ntk.nn.Erf, "Erf", 3, 7),
+        (ntk.nn.Relu, "Relu", 3, 15),
+        (ntk.nn.Erf, "Erf", 3, 15),
         (ntk.nn.Relu, "Relu", 20, 2),
     ):
         errors = {}

@@ -13,6 +13,7 @@ from ntk_lab.compiled import compiled
 from ntk_lab.empirical.linearize import linearize
 from ntk_lab.losses import Loss, mean_loss
 from ntk_lab.train.batches import shuffle
+from ntk_lab.turned import with_turned_products
 
 Params = Any
 Model = Callable[[Params, Any], jax.Array]
@@ -112,7 +113,8 @@ class Program:
         return jax.lax.dynamic_slice(order, (begin,), (self.batch,)), order
 
     def _update(self, params, state, params0, x, y):
-        model = self.model(params0)
+        # Linearization takes derivatives in forward mode.
+        model = self.model(params0) if self.linearized else with_turned_products(self.f)
 
         def loss(p):
             return mean_loss(self.loss, model(p, x), y)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from ntk_lab.empirical.structured.trace import bind, flatten
+from ntk_lab.empirical.structured.trace import flatten
+from ntk_lab.equations import bind
 
 _ENTRIES = """
 abs add and atan2 cbrt ceil clamp convert_element_type copy copy_p cos cosh div eq erf erf_inv erfc

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from ntk_lab.turned import gram_product
+
 Mode = Literal["full", "trace", "diagonal"]
 _PRECISION = jax.lax.Precision.HIGHEST
 # Gradients are formed and multiplied slab by slab, some of the outputs of a layer at a time: up to
@@ -269,7 +271,7 @@ def _product(g1: jax.Array, g2: jax.Array, mode: Mode) -> jax.Array:
     (n1, c, p), n2 = g1.shape, g2.shape[0]
     if mode == "full":
         # Contracting four axes by einsum is many times slower on CPU.
-        product = jnp.matmul(g1.reshape(-1, p), g2.reshape(-1, p).T, precision=_PRECISION)
+        product = gram_product(g1.reshape(-1, p), g2.reshape(-1, p), _PRECISION)
         return product.reshape(n1, c, n2, g2.shape[1])
     if mode == "trace":
         left, right = g1.reshape(n1, -1), g2.reshape(n2, -1)

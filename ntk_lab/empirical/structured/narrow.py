@@ -13,7 +13,7 @@ import jax
 
 from ntk_lab.empirical.structured.boxes import Box, cut, hull, whole
 from ntk_lab.empirical.structured.narrow_rules import Narrowing, narrowing
-from ntk_lab.empirical.structured.trace import is_literal
+from ntk_lab.equations import is_literal
 
 
 def narrowed(closed: Any, consts: Sequence[Any], args: Sequence[Any]) -> Any:

@@ -9,7 +9,7 @@ from jax import lax
 
 from ntk_lab.empirical.structured.boxes import Box, cut, groups, sizes, whole
 from ntk_lab.empirical.structured.entries import ELEMENTWISE, acts_on_entries
-from ntk_lab.empirical.structured.trace import bind, is_literal
+from ntk_lab.equations import bind, is_literal
 
 _REDUCED = "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin"
 _REDUCTIONS = frozenset(_REDUCED.split())

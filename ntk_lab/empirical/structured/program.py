@@ -18,8 +18,9 @@ from ntk_lab.empirical.structured.factors import (
     join,
 )
 from ntk_lab.empirical.structured.rules import zeros_like
-from ntk_lab.empirical.structured.trace import bind, is_literal
 from ntk_lab.empirical.structured.uses import Use
+from ntk_lab.equations import bind, is_literal
+from ntk_lab.turned import is_turnable, turned_product
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,18 @@ def outputs(closed: Any, values: Sequence[Any]) -> Any:
 
 
 def _evaluate(jaxpr: Any, env: dict[Any, Any], probes: dict[Any, Any]) -> None:
+    behind: set[Any] = set()  # what depends on a probe, and has a pullback
     for equation in jaxpr.eqns:
-        results = bind(equation, [_read(env, a) for a in equation.invars])
+        operands = [_read(env, a) for a in equation.invars]
+        differentiated = not behind.isdisjoint(a for a in equation.invars if not is_literal(a))
+        if differentiated and is_turnable(equation):
+            results = [turned_product(*operands, equation.params["precision"])]
+        else:
+            results = bind(equation, operands)
         for var, value in zip(equation.outvars, results, strict=True):
             env[var] = _with_probe(value, probes[var]) if var in probes else value
+            if differentiated or var in probes:
+                behind.add(var)
 
 
 @jax.custom_vjp

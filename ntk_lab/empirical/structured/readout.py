@@ -12,7 +12,7 @@ from typing import Any
 
 from ntk_lab.empirical.structured.boxes import groups
 from ntk_lab.empirical.structured.entries import ELEMENTWISE, acts_on_entries
-from ntk_lab.empirical.structured.trace import is_literal
+from ntk_lab.equations import is_literal
 
 _REDUCTIONS = frozenset({"reduce_sum", "reduce_max", "reduce_min", "reduce_prod"})
 _WINDOWS = frozenset(

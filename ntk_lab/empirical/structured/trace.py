@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core
+
+from ntk_lab.equations import bind, is_literal
 
 # Calls that mean no more than their body. Custom derivative rules are not among them.
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
@@ -15,19 +16,6 @@ _FOLDED = 64  # entries; larger constants stay operations
 # Operations of a loop, over all its steps, up to which its steps are written out: a parameter used
 # in each of them then has as many uses, each with its rule. Longer ones would take long to compile.
 _UNROLLED = 1024
-
-
-def bind(equation: Any, values: Sequence[Any], **changes: Any) -> list[Any]:
-    """Results of one operation on other values, with some of its settings changed."""
-    settings = {**equation.params, **changes}
-    settings = equation.primitive.get_bind_params(settings)
-    results = equation.primitive.bind(*values, **settings)
-    return list(results) if equation.primitive.multiple_results else [results]
-
-
-def is_literal(atom: Any) -> bool:
-    """Whether an operand is a constant written into the list of operations."""
-    return isinstance(atom, core.Literal)
 
 
 def flatten(function: Callable[..., Sequence[Any]], *args: Any) -> Any:

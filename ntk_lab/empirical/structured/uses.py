@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntk_lab.empirical.structured.rules import Rule, rule
-from ntk_lab.empirical.structured.trace import is_literal
+from ntk_lab.equations import is_literal
 
 # Views whose entries are distinct entries of the parameter, up to a factor.
 _ONE_TO_ONE = {"reshape", "transpose", "squeeze", "rev", "slice", "copy", "neg", "expand_dims"}
