@@ -126,7 +126,7 @@ def run(case, make, outputs, kind, rate, memory, stock):
     if memory:
         extra["ours_peak_mb"] = peak(case, outputs, "ours")
         extra["rival_peak_mb"] = peak(case, outputs, kind)
-    return harness.race(f"{case}, {outputs}, against {kind}", mine, theirs, runs=3, **extra)
+    return harness.race(f"{case}, {outputs}, against {kind}", mine, theirs, runs=5, **extra)
 
 
 def main() -> None:
