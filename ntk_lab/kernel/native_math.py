@@ -1,9 +1,32 @@
 """What all loops compiled by numba share: how they are compiled, and functions of the angle."""
 
+from typing import Any
+
 import numba
 import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
 
 FAST = {"contract", "nsz", "arcp"}
+
+
+def _wide(typing_context):
+    """In a compiled function: vectors of 512 bits where the CPU has them.
+
+    LLVM prefers 256, as the first CPUs with 512 slowed down for them; loops over pairs of vectors
+    are a seventh faster with 512. Elsewhere this changes nothing.
+    """
+
+    def generate(context, builder, signature, args):
+        # A set of words, of which llvmlite's own `add` knows only some.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+wide: Any = intrinsic(_wide)
+
 compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
 inlined = numba.njit(nogil=True, error_model="numpy", fastmath=FAST, inline="always")
 

@@ -9,7 +9,7 @@ arrays of constants, in double precision until then; see ``native_vectors``.
 
 import numpy as np
 
-from ntk_lab.kernel.native_math import compiled, inlined, polynomial
+from ntk_lab.kernel.native_math import compiled, inlined, polynomial, wide
 
 AFFINE, PLAIN_AFFINE, ACUTE_AFFINE, TWO_SLOPES, RELU, ERF, FORK, JOIN = range(8)
 ROWS, COLUMNS = 32, 512
@@ -45,6 +45,7 @@ def tile(
     series
         Coefficients of the two functions of the half angle, highest first.
     """
+    wide()
     i0, j0 = start
     height, width = rho.shape
     depth = 1
@@ -82,6 +83,7 @@ def tile(
 @compiled
 def begin(rho, data1, data2, row, left, i, j, count, e, t, threshold):
     """``e`` of vector ``i`` and the vectors from ``j`` on, whose correlations are in ``rho``."""
+    wide()
     doubtful = False
     half, one, zero = rho.dtype.type(0.5), rho.dtype.type(1), rho.dtype.type(0)
     for c in range(np.uintp(count)):
@@ -163,6 +165,7 @@ def _plain_affine(e, t, i, j, count, own, other):
 
     Its own share of the NTK is its covariance, as in NTK parameterization.
     """
+    wide()
     cosine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i]
     one, two, j = e.dtype.type(1), e.dtype.type(2), np.uintp(j)
     constants = e.dtype.type(0.5), one, e.dtype.type(TINY)
@@ -177,6 +180,7 @@ def _plain_affine(e, t, i, j, count, own, other):
 @compiled
 def _affine(e, t, i, j, count, own, other):
     """The same with other shares of weights and bias in the NTK."""
+    wide()
     cosine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i]
     weight, bias = own[3, i], own[4, i]
     one, two, j = e.dtype.type(1), e.dtype.type(2), np.uintp(j)
@@ -192,6 +196,7 @@ def _affine(e, t, i, j, count, own, other):
 @compiled
 def _acute_affine(e, t, i, j, count, own, other):
     """A plain layer with weights where all angles are acute: they stay so."""
+    wide()
     cosine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i]
     one, two, j = e.dtype.type(1), e.dtype.type(2), np.uintp(j)
     for c in range(np.uintp(count)):
@@ -205,6 +210,7 @@ def _acute_affine(e, t, i, j, count, own, other):
 @compiled
 def _relu(e, t, count, series):
     """Rectifier of acute angles, which all later ones are: ``1 - rho' = 1 - rho - L``."""
+    wide()
     angle, bent = series
     half, one = e.dtype.type(0.5), e.dtype.type(1)
     for c in range(np.uintp(count)):
@@ -221,6 +227,7 @@ def _two_slopes(e, t, count, kappa, series):
     With ``f`` the rectifier's correlation and ``theta`` the angle, ``rho' = kappa f + (1 - kappa)
     rho``, and slopes give ``1 - kappa theta / pi``.
     """
+    wide()
     angle, bent = series
     half, one, tiny = e.dtype.type(0.5), e.dtype.type(1), e.dtype.type(TINY)
     share, rest = half * kappa, one - kappa
@@ -240,6 +247,7 @@ def _two_slopes(e, t, count, kappa, series):
 @compiled
 def _erf(e, t, i, j, count, square, shift, own, other, series):
     """``a erf(b x) + c``: the arcsine of ``sin sin rho``, angles being those of the examples."""
+    wide()
     angle, some = series[0], False
     sine, inverse, slope, haversine = own[0, i], own[2, i], own[3, i], own[4, i]
     zero, half, one, two = e.dtype.type(0), e.dtype.type(0.5), e.dtype.type(1), e.dtype.type(2)
@@ -298,6 +306,7 @@ def _turned(z, z1, above):
 @compiled
 def _join(e, t, skip, skip_t, i, j, count, own, other):
     """Sum of two independent processes: ``rho' = cos cos rho + sin sin rho_b``."""
+    wide()
     cosine, sine, sine_half, cosine_half = own[0, i], own[1, i], own[2, i], own[3, i]
     half, one, tiny = e.dtype.type(0.5), e.dtype.type(1), e.dtype.type(TINY)
     j = np.uintp(j)
@@ -318,6 +327,7 @@ def _join(e, t, skip, skip_t, i, j, count, own, other):
 
 @compiled
 def _write(block, block_t, i, j, rows, count, mirror, nngp, ntk):
+    wide()
     for r in range(rows):
         for c in range(np.uintp(count)):
             nngp[i + r, np.uintp(j) + c] = block[r, c]
