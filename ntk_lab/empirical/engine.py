@@ -1,5 +1,6 @@
 """Kernels tile by tile: programs, costs and limits brought together."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.aligned import aligned
 from ntk_lab.concrete import is_concrete
 from ntk_lab.empirical.arguments import Arguments
 from ntk_lab.empirical.contraction import Contraction, Groups, mirror, rectangle
@@ -215,7 +217,8 @@ class Result:
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, concrete: bool):
         self._concrete = concrete
-        self._array: Any = np.zeros(shape, dtype) if concrete else jnp.zeros(shape, dtype)
+        make = functools.partial(aligned, zeros=True) if concrete else jnp.zeros
+        self._array: Any = make(shape, dtype)
 
     def put(self, job: Job, place: Place, tile: Any) -> None:
         """Write a tile, and its mirror image where ``x2`` is ``x1``."""
@@ -232,8 +235,8 @@ class Result:
                 self._array = self._array.at[index].set(values)
 
     def value(self) -> jax.Array:
-        """The kernel."""
-        return jnp.asarray(self._array)
+        """The kernel, in the same memory; nothing may be put into it any more."""
+        return jax.device_put(self._array) if self._concrete else self._array
 
 
 def adds_up(job: Job) -> bool:

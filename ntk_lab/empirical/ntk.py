@@ -128,7 +128,7 @@ def ntk(
     part of the kernel is ``(A1 A2^T) * (D1 D2^T)``, summed over pairs of positions where the
     weight is shared (arXiv:2206.08720). Operations: ``n C`` backward passes and, for a dense
     layer, ``2 n1 n2 C^2`` times its outputs rather than its parameters (``C`` instead of ``C^2``
-    for trace and diagonal); ``x2=None`` takes five eighths of that in one tile, half in many.
+    for trace and diagonal); ``x2=None`` takes three quarters of that in one tile, half in many.
     Under ``jit``, ``grad`` or ``vmap`` values cannot be looked at, and neither mixing nor values
     that are not finite are found. arXiv:1806.07572.
 

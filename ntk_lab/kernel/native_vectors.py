@@ -11,7 +11,6 @@ take the portable way.
 
 import contextlib
 import functools
-import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.aligned import aligned
 from ntk_lab.compiled import compiled
 from ntk_lab.kernel.native import half_angle_constants
 from ntk_lab.kernel.native_sides import THRESHOLD, Side, named_operations, specialized
@@ -51,7 +51,7 @@ def vector_kernels(
     numbers = np.array(numbers, dtype).reshape(-1, 2)
     program = np.array(specialized(names, numbers)[0], np.int64)
     shape = (len(x1), len(columns))
-    nngp, ntk = _aligned(shape, dtype), _aligned(shape, dtype)
+    nngp, ntk = aligned(shape, dtype), aligned(shape, dtype)
     constants = [side.constants(dtype) for side in sides]
     compute = partial(
         _tile, sides, program, numbers, constants, half_angle_constants(dtype), nngp, ntk, symmetric
@@ -166,14 +166,6 @@ def _correlations(units1, units2, i, j, size):
 def _even(n: int) -> int:
     """Size of tiles of nearly equal size."""
     return -(-n // -(-n // _TILE))
-
-
-def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """Memory that JAX takes over without a copy."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + 64, np.uint8)
-    first = -memory.ctypes.data % 64
-    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 @compiled

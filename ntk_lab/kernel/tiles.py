@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntk_lab.aligned import aligned
 from ntk_lab.kernel.plan import Plan
 from ntk_lab.kernel.result import Kernel
 
@@ -48,7 +49,7 @@ def tiled(tile: Tile, plan: Plan, x1: Any, x2: Any, progress: Progress | None) -
                 (i, j), values = future.result()
                 if not entries:
                     shape = (len(x1), len(x2))
-                    entries += [np.empty((*shape, *v.shape[2:]), v.dtype) for v in values]
+                    entries += [aligned((*shape, *v.shape[2:]), v.dtype) for v in values]
                 for whole, block in zip(entries, values, strict=True):
                     _place(whole, block, i, j, symmetric)
                 if progress is not None:
@@ -56,7 +57,7 @@ def tiled(tile: Tile, plan: Plan, x1: Any, x2: Any, progress: Progress | None) -
         finally:
             for future in futures:
                 future.cancel()
-    return Kernel(*(jnp.asarray(whole) for whole in entries))
+    return Kernel(*(jax.device_put(whole) for whole in entries))
 
 
 def _place(whole: np.ndarray, block: np.ndarray, i: int, j: int, symmetric: bool) -> None:
