@@ -52,6 +52,13 @@ def _pullback(precision: Any, known: Any, d: jax.Array) -> tuple[jax.Array, jax.
 turned_product.defvjp(_forward, _pullback)
 
 
+def bind_turned(equation: Any, operands: Sequence[Any]) -> list[Any]:
+    """Results of one operation, with a pullback that turns a large matrix if it is a product."""
+    if is_turnable(equation):
+        return [turned_product(*operands, equation.params["precision"])]
+    return bind(equation, operands)
+
+
 def with_turned_products(f: Callable[..., Any]) -> Callable[..., Any]:
     """``f`` with the same values, whose pullback turns large matrices; it has no forward mode.
 
@@ -75,10 +82,8 @@ def _walk(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         if equation.primitive.name in ("jit", "pjit"):
             body = equation.params["jaxpr"]
             results = _walk(body.jaxpr, body.consts, operands)
-        elif is_turnable(equation):
-            results = [turned_product(*operands, equation.params["precision"])]
         else:
-            results = bind(equation, operands)
+            results = bind_turned(equation, operands)
         env.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 

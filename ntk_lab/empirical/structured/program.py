@@ -20,7 +20,7 @@ from ntk_lab.empirical.structured.factors import (
 from ntk_lab.empirical.structured.rules import zeros_like
 from ntk_lab.empirical.structured.uses import Use
 from ntk_lab.equations import bind, is_literal
-from ntk_lab.turned import is_turnable, turned_product
+from ntk_lab.turned import bind_turned
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,7 @@ def _evaluate(jaxpr: Any, env: dict[Any, Any], probes: dict[Any, Any]) -> None:
     for equation in jaxpr.eqns:
         operands = [_read(env, a) for a in equation.invars]
         differentiated = not behind.isdisjoint(a for a in equation.invars if not is_literal(a))
-        if differentiated and is_turnable(equation):
-            results = [turned_product(*operands, equation.params["precision"])]
-        else:
-            results = bind(equation, operands)
+        results = (bind_turned if differentiated else bind)(equation, operands)
         for var, value in zip(equation.outvars, results, strict=True):
             env[var] = _with_probe(value, probes[var]) if var in probes else value
             if differentiated or var in probes:
